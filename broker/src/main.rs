@@ -1,0 +1,2 @@
+//! The broker daemon.
+fn main() {}

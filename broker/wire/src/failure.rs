@@ -1,0 +1,101 @@
+//! The one error that crosses the socket.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Why a request was refused, for a person and for a program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What code decides by.
+    pub kind: FailureKind,
+    /// One sentence: who failed, on what. Lower case, no full stop.
+    pub message: String,
+    /// A command to type next, or one sentence where no command helps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// The kinds of failure. Unknown words from a newer broker read as `Internal`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// The request itself made no sense (400).
+    BadRequest,
+    /// The peer speaks another version of the local API (426).
+    Version,
+    /// No node of that name is known upstream (404).
+    UnknownNode,
+    /// The node is known, or may be, but has no tunnel at the moment (502).
+    Offline,
+    /// More than one node answers to that name (409).
+    Ambiguous,
+    /// The upstream or the node said no: permission, RBAC, MFA (403).
+    Denied,
+    /// A certificate is expired or not yet valid, a key is missing or unusable (401).
+    Identity,
+    /// The server's key or certificate is not the one that was expected (495 in spirit; sent as 403).
+    HostKey,
+    /// The upstream could not be reached (502).
+    Unreachable,
+    /// No answer within the time the caller gave (504).
+    Timeout,
+    /// A limit of the broker or the upstream was reached (503).
+    Busy,
+    /// The broker is shutting down or draining (503).
+    Draining,
+    /// The configuration does not allow it or is wrong (500).
+    Config,
+    /// The upstream broke its protocol, or closed the connection in the middle (502).
+    Protocol,
+    /// A stream was cut after it had been opened; never an answer to a request, only in `failures` (502).
+    Cut,
+    /// A defect of natssh (500).
+    #[serde(other)]
+    Internal,
+}
+
+impl FailureKind {
+    /// The status code of the HTTP answer that carries a failure of this kind.
+    #[must_use]
+    pub fn http_status(self) -> u16 {
+        match self {
+            Self::BadRequest => 400,
+            Self::Identity => 401,
+            Self::Denied | Self::HostKey => 403,
+            Self::UnknownNode => 404,
+            Self::Ambiguous => 409,
+            Self::Version => 426,
+            Self::Config | Self::Internal => 500,
+            Self::Offline | Self::Unreachable | Self::Protocol | Self::Cut => 502,
+            Self::Busy | Self::Draining => 503,
+            Self::Timeout => 504,
+        }
+    }
+}
+
+impl Failure {
+    /// A failure without a hint.
+    #[must_use]
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hint: None }
+    }
+
+    /// The same failure with the next thing to type.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// `message`, and in brackets the hint: one line for ssh's stderr.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.hint {
+            Some(hint) => write!(f, "{} ({hint})", self.message),
+            None => f.write_str(&self.message),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}

@@ -1,0 +1,22 @@
+//! The local API as data: what shim, broker and Ansible plugin say to each other.
+//!
+//! No sockets, no runtime: everything here is a value or a pure function on
+//! bytes. PROTOCOL.md is the same thing in prose, for those who write Python.
+
+pub mod failure;
+pub mod head;
+pub mod node;
+pub mod paths;
+pub mod status;
+
+pub use failure::{Failure, FailureKind};
+pub use node::NodeAddr;
+
+/// The version of the local API, sent as `Natssh-Protocol` by both sides.
+///
+/// It changes only when an old peer would misunderstand a new one. New headers
+/// and new JSON fields do not change it: both sides ignore what they do not know.
+pub const PROTOCOL: u32 = 1;
+
+/// The version of natssh that this was built as.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,0 +1,231 @@
+//! What `GET /v1/status` and `GET /v1/failures` answer. Stable: fields are added, never renamed.
+//!
+//! Times are seconds since 1970 (UTC), durations carry their unit in the name.
+
+use crate::FailureKind;
+use serde::{Deserialize, Serialize};
+
+/// The whole broker at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The broker's version.
+    pub version: String,
+    /// The version of the local API it speaks.
+    pub protocol: u32,
+    /// Its process.
+    pub pid: u32,
+    /// When it started.
+    pub started_at: u64,
+    /// How long it has run.
+    pub uptime_seconds: u64,
+    /// Resident memory (`VmRSS`), 0 where the platform does not tell.
+    pub memory_bytes: u64,
+    /// The socket it listens on.
+    pub socket: String,
+    /// The configuration file in force, if there is one.
+    #[serde(default)]
+    pub config: Option<String>,
+    /// False when something needs a person: an upstream down, an identity expired.
+    pub healthy: bool,
+    /// True once it takes no new streams.
+    pub draining: bool,
+    /// One entry an upstream, by name.
+    pub upstreams: Vec<Upstream>,
+    /// One entry an identity, by name.
+    pub identities: Vec<Identity>,
+    /// The last failures, newest first (at most 20 here; `GET /v1/failures` has them all).
+    pub failures: Vec<FailureRecord>,
+    /// What the doors saw.
+    pub requests: Requests,
+}
+
+/// Requests at the local door since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Requests {
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Peers of another user, refused.
+    pub strangers: u64,
+    /// Requests that were not understood: garbage, oversized headers, unknown paths.
+    pub malformed: u64,
+    /// Clients that connected and did not finish a request in time.
+    pub timed_out: u64,
+    /// Connections refused because too many were open.
+    pub busy: u64,
+}
+
+/// How an upstream is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpstreamState {
+    /// Nobody has asked for it yet, or its trunks were closed for lack of use.
+    Idle,
+    /// A first trunk is being dialled.
+    Connecting,
+    /// At least one trunk takes streams.
+    Connected,
+    /// The last trunk has not answered for a while (15 s); nothing new is put on it.
+    Suspect,
+    /// The last dial failed; the next one waits for its back-off or for a request.
+    Down,
+}
+
+/// One upstream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Upstream {
+    /// Its name in the configuration, or the tsh profile's.
+    pub name: String,
+    /// `teleport` or `direct`.
+    pub kind: String,
+    /// `host:port` of the proxy; empty for `direct`.
+    pub address: String,
+    /// The cluster its nodes belong to, where that is known.
+    #[serde(default)]
+    pub cluster: Option<String>,
+    /// How it is doing.
+    pub state: UpstreamState,
+    /// The identity it authenticates with.
+    #[serde(default)]
+    pub identity: Option<String>,
+    /// Trunks open now, draining ones included.
+    pub trunks: Vec<Trunk>,
+    /// Streams open now.
+    pub streams: u64,
+    /// Streams opened since the start.
+    pub streams_total: u64,
+    /// Streams that were opened and ended by the upstream or the network before their end.
+    pub streams_cut: u64,
+    /// Trunk dials that succeeded.
+    pub dials_ok: u64,
+    /// Trunk dials that failed.
+    pub dials_failed: u64,
+    /// The last keepalive's round trip on the youngest trunk.
+    #[serde(default)]
+    pub round_trip_ms: Option<f64>,
+    /// The last failure of a dial or a trunk, even if it has recovered since.
+    #[serde(default)]
+    pub last_error: Option<FailureRecord>,
+    /// When the next dial may be made, while the upstream is down.
+    #[serde(default)]
+    pub next_dial_at: Option<u64>,
+    /// The identification the server sent, such as `SSH-2.0-Teleport`.
+    #[serde(default)]
+    pub server: Option<String>,
+    /// True when the server offers nothing newer than SHA-1 RSA (Teleport up to v8).
+    #[serde(default)]
+    pub sha1: bool,
+    /// The idle limit of the cluster, learned from trunks that were cut by it.
+    #[serde(default)]
+    pub idle_limit_seconds: Option<u64>,
+    /// Things a person should know though nothing failed.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// One connection of an upstream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Trunk {
+    /// Counts up from 1 in each upstream.
+    pub id: u64,
+    /// `open`, `suspect` or `draining`.
+    pub state: TrunkState,
+    /// When it was authenticated.
+    pub opened_at: u64,
+    /// Streams on it now.
+    pub streams: u64,
+    /// Streams it has carried.
+    pub streams_total: u64,
+    /// The generation of the identity that opened it.
+    pub identity_generation: u64,
+    /// The last keepalive's round trip.
+    #[serde(default)]
+    pub round_trip_ms: Option<f64>,
+}
+
+/// Whether a trunk takes streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrunkState {
+    /// It takes new streams.
+    Open,
+    /// It has not answered for a while; it takes none until it does.
+    Suspect,
+    /// It takes none and closes with its last one.
+    Draining,
+}
+
+/// How an identity is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IdentityState {
+    /// Valid.
+    Valid,
+    /// Valid, but not for long (15 % of its life, or 10 minutes).
+    Expiring,
+    /// Past its end.
+    Expired,
+    /// Its beginning is still to come: usually a clock that is wrong.
+    NotYetValid,
+    /// A file is missing, unreadable or makes no sense.
+    Unusable,
+}
+
+/// One identity.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Its name in the configuration, or the tsh profile's.
+    pub name: String,
+    /// Where it comes from, for a person: `tsh profile example.com`, `identity file /path`.
+    pub source: String,
+    /// How it is doing.
+    pub state: IdentityState,
+    /// The certificate's key id: the Teleport user.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// The logins it may use.
+    #[serde(default)]
+    pub principals: Vec<String>,
+    /// First second of validity.
+    #[serde(default)]
+    pub valid_from: Option<u64>,
+    /// First second after validity; none for a plain key.
+    #[serde(default)]
+    pub valid_until: Option<u64>,
+    /// Counts up each time the files changed.
+    pub generation: u64,
+    /// What is wrong, when something is.
+    #[serde(default)]
+    pub message: Option<String>,
+    /// What to type then.
+    #[serde(default)]
+    pub hint: Option<String>,
+}
+
+/// A failure that somebody was told of, kept because stderr may have gone nowhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailureRecord {
+    /// When it happened last.
+    pub at: u64,
+    /// How often the same one came in a row.
+    pub count: u64,
+    /// The node asked for, if one was.
+    #[serde(default)]
+    pub node: Option<String>,
+    /// The upstream it came from, if it got so far.
+    #[serde(default)]
+    pub upstream: Option<String>,
+    /// What code decides by.
+    pub kind: FailureKind,
+    /// One sentence.
+    pub message: String,
+    /// What to type.
+    #[serde(default)]
+    pub hint: Option<String>,
+}
+
+/// What `GET /v1/failures` answers; `?node=HOST` narrows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failures {
+    /// Newest first.
+    pub failures: Vec<FailureRecord>,
+}
