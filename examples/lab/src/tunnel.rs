@@ -32,9 +32,19 @@ pub struct NodeName {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hello {
     /// The control connection of a node.
-    Node { token: String, name: NodeName },
+    Node {
+        /// The lab's secret.
+        token: String,
+        /// Who dials.
+        name: NodeName,
+    },
     /// The stream that the proxy asked for.
-    Stream { token: String, id: u64 },
+    Stream {
+        /// The lab's secret.
+        token: String,
+        /// The number from [`FromProxy::Dial`].
+        id: u64,
+    },
 }
 
 /// What the proxy says on a control connection.
