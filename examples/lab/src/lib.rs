@@ -6,5 +6,6 @@
 
 pub mod agent;
 pub mod ca;
+pub mod proxy;
 pub mod relay;
 pub mod tunnel;
