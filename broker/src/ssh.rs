@@ -1,0 +1,3 @@
+//! One authenticated SSH connection over any byte stream.
+
+pub mod host_key;
