@@ -16,7 +16,7 @@ pub mod tsh;
 pub mod watch;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 

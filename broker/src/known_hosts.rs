@@ -6,6 +6,8 @@
 //! bad line must not hide the others.
 
 mod names;
+#[cfg(test)]
+mod tests;
 
 use ssh_key::PublicKey;
 use ssh_key::public::KeyData;

@@ -9,6 +9,8 @@
 //! principals names no host, and principals may hold wildcards.
 
 mod error;
+#[cfg(test)]
+mod tests;
 
 pub use error::{Fault, HostKeyError, describe};
 
