@@ -105,7 +105,11 @@ impl Nodes {
         let state = self.state();
         let named = |known: &&Known| known.name.hostname == host || known.name.uuid == host;
         let switches = state.known.values().filter(named).map(|known| &known.frozen);
-        switches.inspect(|switch| drop(switch.send_replace(frozen))).count()
+        let count = switches.clone().count();
+        switches.for_each(|switch| {
+            switch.send_replace(frozen);
+        });
+        count
     }
 
     /// Opens a stream to the node that `host` means. It waits as long as the
