@@ -113,6 +113,16 @@ impl Authority {
         Ok(())
     }
 
+    /// Replaces the authority for hosts alone: who trusted the former one
+    /// trusts neither proxy nor nodes.
+    ///
+    /// # Errors
+    /// When the system has no randomness to give.
+    pub fn replace_host_ca(&mut self) -> Result<()> {
+        self.host_ca = self.kind.generate()?;
+        Ok(())
+    }
+
     /// Makes a key and signs it for a user.
     ///
     /// # Errors
@@ -143,7 +153,14 @@ impl Authority {
     /// # Errors
     /// When the request cannot be put in a certificate.
     pub fn issue_host(&self, request: &HostRequest) -> Result<Credential> {
-        let key = self.kind.generate()?;
+        self.sign_host(request, self.kind.generate()?)
+    }
+
+    /// Signs a host's key, of any kind.
+    ///
+    /// # Errors
+    /// As [`Authority::issue_host`].
+    pub fn sign_host(&self, request: &HostRequest, key: PrivateKey) -> Result<Credential> {
         let mut builder = new_certificate(&key, request.validity)?;
         builder.cert_type(CertType::Host)?;
         for principal in request.principals(&self.cluster) {
