@@ -38,7 +38,9 @@ fn into_namespaces(node: &NodeStatus, program: &str) -> Result<Command> {
     let mut command = Command::new("nsenter");
     command.env_clear().env("HOME", "/root").env("USER", "root");
     command.arg(format!("--target={pid}"));
-    command.args(["--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wd=/root", "--", program]);
+    command.args(["--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wd", "--"]);
+    // `--wd=/root` would be opened before the node is entered: the machine's own.
+    command.args(["/bin/sh", "-c", "cd && exec \"$@\"", "sh", program]);
     Ok(command)
 }
 

@@ -288,10 +288,7 @@ impl Supervisor {
 
     /// Ends everything and removes what is left of it.
     fn stop(self) -> Result<Removed> {
-        let Self { folder, plan, front, nodes, .. } = self;
-        drop(nodes);
-        drop(front);
-        cleanup::sweep(&folder, &plan)
+        cleanup::sweep(&self.folder, &self.plan)
     }
 
     fn status(&self) -> Status {
