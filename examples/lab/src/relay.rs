@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -99,36 +99,47 @@ async fn accept(listener: TcpListener, target: SocketAddr, rtt: Duration, mode: 
 }
 
 /// One connection from accept to its end.
-async fn carry(client: TcpStream, target: SocketAddr, rtt: Duration, mut mode: watch::Receiver<Mode>) {
+async fn carry(mut client: TcpStream, target: SocketAddr, rtt: Duration, mut mode: watch::Receiver<Mode>) {
     let _ = client.set_nodelay(true);
-    // A reset, not a polite end, is what a cut path gives.
-    let _ = client.set_zero_linger();
-    let watcher = mode.clone();
-    let work = async {
-        sleep(rtt).await;
-        open(&mut watcher.clone()).await;
-        let Ok(server) = TcpStream::connect(target).await else { return };
-        let _ = server.set_nodelay(true);
-        let (client_in, client_out) = client.into_split();
-        let (server_in, server_out) = server.into_split();
-        tokio::join!(
-            direction(client_in, server_out, rtt / 2, watcher.clone()),
-            direction(server_in, client_out, rtt / 2, watcher.clone()),
-        );
-    };
+    let mut server = None;
+    let work = forward(&mut client, &mut server, target, rtt, mode.clone());
     tokio::select! {
-        () = work => {}
+        () = work => return,
         _ = mode.wait_for(|mode| *mode == Mode::Cut) => {}
+    }
+    // A reset, not a polite end, is what a cut path gives.
+    for socket in [Some(client), server].iter().flatten() {
+        let _ = socket.set_zero_linger();
     }
 }
 
+/// Connects to the target, and carries both directions to their end.
+async fn forward(
+    client: &mut TcpStream,
+    server: &mut Option<TcpStream>,
+    target: SocketAddr,
+    rtt: Duration,
+    mut mode: watch::Receiver<Mode>,
+) {
+    sleep(rtt).await;
+    open(&mut mode).await;
+    let Ok(connected) = TcpStream::connect(target).await else { return };
+    let _ = connected.set_nodelay(true);
+    let (server_in, server_out) = server.insert(connected).split();
+    let (client_in, client_out) = client.split();
+    tokio::join!(
+        direction(client_in, server_out, rtt / 2, mode.clone()),
+        direction(server_in, client_out, rtt / 2, mode.clone()),
+    );
+}
+
 /// Carries one direction to its end of file, each chunk `delay` after it came.
-async fn direction(from: OwnedReadHalf, to: OwnedWriteHalf, delay: Duration, mode: watch::Receiver<Mode>) {
+async fn direction(from: ReadHalf<'_>, to: WriteHalf<'_>, delay: Duration, mode: watch::Receiver<Mode>) {
     let (sender, receiver) = mpsc::channel(IN_FLIGHT);
     tokio::join!(read(from, sender, delay), write(receiver, to, mode));
 }
 
-async fn read(mut from: OwnedReadHalf, queue: mpsc::Sender<(Instant, Bytes)>, delay: Duration) {
+async fn read(mut from: ReadHalf<'_>, queue: mpsc::Sender<(Instant, Bytes)>, delay: Duration) {
     let mut buffer = BytesMut::new();
     loop {
         buffer.reserve(CHUNK);
@@ -145,7 +156,7 @@ async fn read(mut from: OwnedReadHalf, queue: mpsc::Sender<(Instant, Bytes)>, de
 
 async fn write(
     mut queue: mpsc::Receiver<(Instant, Bytes)>,
-    mut to: OwnedWriteHalf,
+    mut to: WriteHalf<'_>,
     mut mode: watch::Receiver<Mode>,
 ) {
     while let Some((due, chunk)) = queue.recv().await {

@@ -1,0 +1,153 @@
+//! The files of the lab's authority, read by the programs they are for.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use natssh_lab::ca::tsh::{KnownHosts, Profile};
+use natssh_lab::ca::{Authority, HostRequest, KeyKind, UserRequest, identity_file, openssh, tbot, tsh};
+use ssh_key::{Certificate, PrivateKey, PublicKey};
+use tempfile::TempDir;
+
+const KINDS: [KeyKind; 3] = [KeyKind::Rsa, KeyKind::Ed25519, KeyKind::Ecdsa];
+
+fn profile(known_hosts: KnownHosts) -> Profile {
+    Profile {
+        proxy_host: "proxy.example".into(),
+        web_port: 3080,
+        ssh_proxy_addr: "proxy.example:3023".into(),
+        known_hosts,
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+/// What `ssh-keygen -L` says of a certificate.
+fn described(certificate: &Path) -> String {
+    let output = Command::new("ssh-keygen").arg("-Lf").arg(certificate).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn ssh_keygen_reads_a_users_certificate_of_every_kind() {
+    for kind in KINDS {
+        let folder = TempDir::new().unwrap();
+        let ca = Authority::new("poc", kind).unwrap();
+        let alice = ca.issue_user(&UserRequest::new("alice", &["root", "debian"])).unwrap();
+        let key = folder.path().join("alice");
+        openssh::write(&key, &alice).unwrap();
+        let said = described(&folder.path().join("alice-cert.pub"));
+        for expected in [
+            "user certificate",
+            "Key ID: \"alice\"",
+            "Serial: 0",
+            "                root\n                debian\n                -teleport-internal-join\n",
+            "permit-pty",
+            "permit-port-forwarding",
+            "permit-agent-forwarding",
+            "teleport-roles",
+            "teleport-route-to-cluster",
+            "Critical Options: (none)",
+        ] {
+            assert!(said.contains(expected), "{kind:?}: {expected:?} is missing in {said}");
+        }
+        if kind == KeyKind::Rsa {
+            assert!(said.contains("(using rsa-sha2-512)"), "{said}");
+        }
+        assert_eq!(mode(&key), 0o600);
+    }
+}
+
+#[test]
+fn a_hosts_certificate_names_it_as_teleport_does() {
+    let folder = TempDir::new().unwrap();
+    let ca = Authority::new("poc", KeyKind::Rsa).unwrap();
+    let worker = ca.issue_host(&HostRequest::node("u-1", "worker")).unwrap();
+    openssh::write(&folder.path().join("host"), &worker).unwrap();
+    let said = described(&folder.path().join("host-cert.pub"));
+    let principals: Vec<&str> = said
+        .lines()
+        .skip_while(|line| !line.contains("Principals:"))
+        .skip(1)
+        .take_while(|line| !line.contains("Critical"))
+        .map(str::trim)
+        .collect();
+    let expected = ["u-1.poc", "u-1", "worker.poc", "worker", "localhost", "127.0.0.1", "::1"];
+    assert_eq!(principals, expected);
+    assert!(said.contains("Valid: forever"), "{said}");
+    assert!(said.contains("x-teleport-role"), "{said}");
+}
+
+#[test]
+fn a_tsh_profile_has_the_layout_and_the_modes_of_a_real_one() {
+    let home = TempDir::new().unwrap();
+    let home = home.path();
+    let ca = Authority::new("poc", KeyKind::Rsa).unwrap();
+    let alice = ca.issue_user(&UserRequest::new("alice", &["root"])).unwrap();
+    tsh::write(home, &profile(KnownHosts::Marked), &ca, &alice).unwrap();
+
+    let read = |name: &str| fs::read_to_string(home.join(name)).unwrap();
+    assert_eq!(read("current-profile"), "proxy.example\n");
+    let yaml = read("proxy.example.yaml");
+    assert!(yaml.contains("ssh_proxy_addr: proxy.example:3023\nuser: alice\ncluster: poc\n"), "{yaml}");
+    let known = read("known_hosts");
+    assert!(known.starts_with("@cert-authority proxy.example,poc,*.poc ssh-rsa AAAA"), "{known}");
+    assert!(known.ends_with(" type=host\n"), "{known}");
+
+    let keys = home.join("keys/proxy.example");
+    for (name, expected) in [
+        ("alice", 0o600),
+        ("alice.pub", 0o600),
+        ("alice-ssh", 0o700),
+        ("alice-ssh/poc-cert.pub", 0o600),
+        ("alice-x509.pem", 0o600),
+    ] {
+        assert_eq!(mode(&keys.join(name)), expected, "{name}");
+    }
+    let key = PrivateKey::read_openssh_file(keys.join("alice")).unwrap();
+    let certificate = Certificate::read_file(&keys.join("alice-ssh/poc-cert.pub")).unwrap();
+    assert_eq!(certificate.public_key(), key.public_key().key_data());
+
+    tsh::write(home, &profile(KnownHosts::Bare), &ca, &alice).unwrap();
+    assert!(read("known_hosts").starts_with("poc ssh-rsa AAAA"));
+    tsh::logout(home).unwrap();
+    assert!(!keys.exists() && home.join("proxy.example.yaml").exists());
+}
+
+#[test]
+fn an_identity_file_holds_key_certificate_and_authority() {
+    let ca = Authority::new("poc", KeyKind::Ed25519).unwrap();
+    let bot = ca.issue_user(&UserRequest::new("bot", &["root"])).unwrap();
+    let folder = TempDir::new().unwrap();
+    tbot::write(folder.path(), "proxy.example", &ca, &bot).unwrap();
+    let path = folder.path().join("identity");
+    assert_eq!(mode(&path), 0o600);
+    let text = fs::read_to_string(&path).unwrap();
+    assert_eq!(text, identity_file::text(&ca, &bot).unwrap());
+    let (pem, rest) = text.split_once("-----END OPENSSH PRIVATE KEY-----\n").unwrap();
+    PrivateKey::from_openssh(format!("{pem}-----END OPENSSH PRIVATE KEY-----\n")).unwrap();
+    let mut lines = rest.lines();
+    Certificate::from_openssh(lines.next().unwrap()).unwrap();
+    let ca_line = lines.next().unwrap().strip_prefix("@cert-authority *.poc ").unwrap();
+    assert_eq!(PublicKey::from_openssh(ca_line).unwrap().key_data(), ca.host_ca().key_data());
+    assert!(folder.path().join("key-cert.pub").exists());
+}
+
+#[test]
+fn a_saved_authority_is_the_same_one_and_a_rotated_one_is_not() {
+    for kind in KINDS {
+        let folder = TempDir::new().unwrap();
+        let mut ca = Authority::new("poc", kind).unwrap();
+        ca.save(folder.path()).unwrap();
+        let loaded = Authority::load(folder.path()).unwrap();
+        assert_eq!((loaded.cluster(), loaded.kind()), ("poc", kind));
+        assert_eq!(loaded.user_ca(), ca.user_ca());
+        assert_eq!(loaded.host_ca(), ca.host_ca());
+        ca.rotate().unwrap();
+        assert_ne!(loaded.user_ca(), ca.user_ca());
+    }
+}
