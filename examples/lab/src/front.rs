@@ -92,6 +92,19 @@ impl Front {
         self.proxy.as_ref().map(Proxy::nodes).unwrap_or_default()
     }
 
+    /// Whether the proxy is there at all.
+    pub fn is_running(&self) -> bool {
+        self.proxy.is_some()
+    }
+
+    /// Takes a node off the inventory.
+    pub fn forget(&mut self, uuid: &str) {
+        self.setup.inventory.retain(|name| name.uuid != uuid);
+        if let Some(proxy) = &self.proxy {
+            proxy.forget_node(uuid);
+        }
+    }
+
     /// Starts a stopped proxy again.
     ///
     /// # Errors

@@ -55,6 +55,8 @@ pub struct Node {
     /// The first process of a rooted node, outside of which the agent stays.
     machine: Option<Child>,
     agents: Vec<Child>,
+    /// The ids under which it is registered besides its own.
+    twins: Vec<String>,
     frozen: bool,
 }
 
@@ -76,7 +78,8 @@ impl Node {
     /// # Errors
     /// When a process cannot be started, or sshd does not come up.
     pub async fn start(ground: Ground, identity: NodeName) -> Result<Self> {
-        let mut node = Self { ground, identity, machine: None, agents: Vec::new(), frozen: false };
+        let mut node =
+            Self { ground, identity, machine: None, agents: Vec::new(), twins: Vec::new(), frozen: false };
         let started = async {
             if let Some(topology) = node.ground.topology.clone() {
                 node.machine = Some(node.start_machine(&topology).await?);
@@ -129,29 +132,32 @@ impl Node {
         Ok(())
     }
 
-    /// Ends the agent and with it every stream.
+    /// Ends the agent and with it every stream. The value is the ids of the
+    /// duplicates, which are now nobody's.
     ///
     /// # Errors
     /// When it cannot be ended.
-    pub fn offline(&mut self) -> Result<()> {
+    pub fn offline(&mut self) -> Result<Vec<String>> {
         let agents: Vec<_> = self.agents.iter().filter_map(process).collect();
         // With it go the servers that it started, which hold the streams.
         let servers = trees(&agents);
         end_all(END, || servers.iter().filter(|p| p.is_alive()).copied().collect())?;
         self.agents.clear();
-        Ok(())
+        Ok(std::mem::take(&mut self.twins))
     }
 
-    /// Registers a second node of the same name.
+    /// Registers another node of the same name, and tells how many there are
+    /// now beside the first.
     ///
     /// # Errors
     /// When its agent cannot be started.
-    pub fn duplicate(&mut self) -> Result<()> {
-        let number = self.agents.len() + 1;
-        let file = format!("agent-{number}.json");
-        let agent = self.start_agent(&file, &format!("{}-{number}", self.identity.uuid))?;
+    pub fn duplicate(&mut self) -> Result<usize> {
+        let number = self.twins.len() + 1;
+        let uuid = format!("{}-{number}", self.identity.uuid);
+        let agent = self.start_agent(&format!("agent-{number}.json"), &uuid)?;
         self.agents.push(agent);
-        Ok(())
+        self.twins.push(uuid);
+        Ok(number)
     }
 
     /// Stops all of the node's processes.

@@ -233,6 +233,11 @@ impl Proxy {
         self.shared.nodes.freeze(host, false)
     }
 
+    /// Takes the node of this id off the inventory, as when its record expires.
+    pub fn forget_node(&self, uuid: &str) {
+        self.shared.nodes.forget(uuid);
+    }
+
     /// Closes every client's connection; new ones are welcome.
     pub fn drop_connections(&self) {
         self.shared.lines.close_all();

@@ -112,6 +112,11 @@ impl Nodes {
         count
     }
 
+    /// Forgets the node of this id; a tunnel that it still has leads nowhere.
+    pub(crate) fn forget(&self, uuid: &str) {
+        self.state().known.remove(uuid);
+    }
+
     /// Opens a stream to the node that `host` means. It waits as long as the
     /// node takes: a hung one never answers, and the proxy has no patience of its own.
     pub(crate) async fn dial(
