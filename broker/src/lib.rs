@@ -1,5 +1,22 @@
-//! The broker: everything between the local socket and the upstreams.
+//! The broker: keeps authenticated connections open, and opens streams to nodes.
+//!
+//! A request walks from a door over a route to an upstream, and from there its
+//! bytes are spliced: [`doors`] → [`reach`] → [`upstream`] → [`ssh`] → [`identity`].
 
+pub mod backoff;
+pub mod broker;
+pub mod config;
+pub mod doors;
+pub mod failures;
 pub mod identity;
 pub mod known_hosts;
+pub mod log;
+pub mod pattern;
+pub mod place;
+pub mod reach;
+pub mod routes;
+pub mod run;
+pub mod splice;
 pub mod ssh;
+pub mod text;
+pub mod upstream;

@@ -1,3 +1,17 @@
-//! One authenticated SSH connection over any byte stream.
+//! One authenticated SSH connection over any byte stream. Only the files in
+//! this folder know the SSH library.
 
+mod agent;
+mod callbacks;
+mod channel;
+mod connect;
+mod guard;
 pub mod host_key;
+mod inbox;
+mod signer;
+
+pub use agent::Logins;
+pub use callbacks::HostCheck;
+pub use channel::{Channel, Gone};
+pub use connect::{Connection, Hello, OpenError};
+pub use inbox::{Budget, End, TOTAL_LIMIT};

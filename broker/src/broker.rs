@@ -1,0 +1,191 @@
+//! The broker as its doors see it: what reaches nodes, what failed, what it counts.
+
+use crate::config::{self, Settings};
+use crate::failures::{Failures, unix_now};
+use crate::reach::Reach;
+use natssh_wire::status::{IdentityState, Requests, Status, UpstreamState};
+use natssh_wire::{Failure, FailureKind, PROTOCOL, VERSION};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use tokio::sync::watch;
+
+/// How many failures `status` shows.
+const FAILURES_SHOWN: usize = 20;
+
+/// What the broker has been told to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Take streams.
+    Serving,
+    /// Take no new ones, let the open ones end, then leave.
+    Draining,
+    /// Leave.
+    Stopping,
+}
+
+/// Reads the settings again.
+pub type LoadSettings = Box<dyn Fn() -> Result<Settings, config::Complaints> + Send + Sync>;
+
+/// One broker.
+pub struct Broker {
+    reach: RwLock<Arc<Reach>>,
+    load: LoadSettings,
+    /// One reload at a time.
+    reloading: Mutex<()>,
+    /// The last failures.
+    pub failures: Arc<Failures>,
+    /// What the doors saw.
+    pub counters: Counters,
+    phase: watch::Sender<Phase>,
+    streams: watch::Sender<u64>,
+    started_at: u64,
+    socket: PathBuf,
+}
+
+/// Requests at the doors.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Connections accepted.
+    pub accepted: AtomicU64,
+    /// Peers of another user.
+    pub strangers: AtomicU64,
+    /// Requests that were not understood.
+    pub malformed: AtomicU64,
+    /// Clients that did not finish a request in time.
+    pub timed_out: AtomicU64,
+    /// Connections over the limit.
+    pub busy: AtomicU64,
+}
+
+impl Broker {
+    /// A broker for the settings that `load` gives now and at each reload.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the configuration.
+    pub fn new(load: LoadSettings, socket: PathBuf) -> Result<Arc<Self>, config::Complaints> {
+        let failures = Arc::new(Failures::default());
+        let reach = Reach::new(load()?, failures.clone());
+        Ok(Arc::new(Self {
+            reach: RwLock::new(Arc::new(reach)),
+            load,
+            reloading: Mutex::default(),
+            failures,
+            counters: Counters::default(),
+            phase: watch::Sender::new(Phase::Serving),
+            streams: watch::Sender::new(0),
+            started_at: unix_now(),
+            socket,
+        }))
+    }
+
+    /// What reaches nodes, by the configuration in force.
+    pub fn reach(&self) -> Arc<Reach> {
+        self.reach.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads the configuration again (blocking); a bad one changes nothing.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn reload(&self) -> Result<(), Failure> {
+        let _one = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let settings = (self.load)().map_err(|complaints| {
+            let failure = complaints.to_failure();
+            tracing::warn!(reason = failure.message, "configuration not reloaded; the old one stays in force");
+            self.failures.record(None, None, &failure);
+            failure
+        })?;
+        let reach = Arc::new(self.reach().changed(settings));
+        *self.reach.write().unwrap_or_else(PoisonError::into_inner) = reach;
+        tracing::info!("configuration reloaded");
+        Ok(())
+    }
+
+    /// Moves on to a later phase; there is no way back.
+    pub fn enter(&self, phase: Phase) {
+        let moved = self.phase.send_if_modified(|now| {
+            let on = phase > *now;
+            *now = phase.max(*now);
+            on
+        });
+        if moved {
+            tracing::info!(?phase, streams = *self.streams.borrow(), "broker");
+            self.reach().drain();
+        }
+    }
+
+    /// The phase, to wait on.
+    pub fn phase(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    /// Open streams, to wait on.
+    pub fn streams(&self) -> watch::Receiver<u64> {
+        self.streams.subscribe()
+    }
+
+    /// Counts a stream for as long as the result lives.
+    pub fn count_stream(self: &Arc<Self>) -> CountedStream {
+        self.streams.send_modify(|streams| *streams += 1);
+        CountedStream(self.clone())
+    }
+
+    /// Refuses what a draining broker no longer does.
+    ///
+    /// # Errors
+    /// `Draining`.
+    pub fn open_for_streams(&self) -> Result<(), Failure> {
+        match *self.phase.borrow() {
+            Phase::Serving => Ok(()),
+            _ => Err(Failure::new(FailureKind::Draining, "the broker is shutting down").hint("natssh broker start")),
+        }
+    }
+
+    /// Everything at this moment.
+    pub fn status(&self) -> Status {
+        let now = unix_now();
+        let reach = self.reach();
+        let (upstreams, identities) = (reach.upstreams(), reach.identities(now));
+        let up = |u: &natssh_wire::status::Upstream| !matches!(u.state, UpstreamState::Down | UpstreamState::Suspect);
+        let good = |i: &natssh_wire::status::Identity| matches!(i.state, IdentityState::Valid | IdentityState::Expiring);
+        Status {
+            version: VERSION.into(),
+            protocol: PROTOCOL,
+            pid: std::process::id(),
+            started_at: self.started_at,
+            uptime_seconds: now.saturating_sub(self.started_at),
+            memory_bytes: resident_bytes(),
+            socket: self.socket.display().to_string(),
+            config: reach.settings.path.as_ref().map(|path| path.display().to_string()),
+            healthy: upstreams.iter().all(up) && identities.iter().all(good),
+            draining: *self.phase.borrow() != Phase::Serving,
+            upstreams,
+            identities,
+            failures: self.failures.latest(None, FAILURES_SHOWN),
+            requests: Requests {
+                accepted: self.counters.accepted.load(Relaxed),
+                strangers: self.counters.strangers.load(Relaxed),
+                malformed: self.counters.malformed.load(Relaxed),
+                timed_out: self.counters.timed_out.load(Relaxed),
+                busy: self.counters.busy.load(Relaxed),
+            },
+        }
+    }
+}
+
+/// A stream that is open.
+pub struct CountedStream(Arc<Broker>);
+
+impl Drop for CountedStream {
+    fn drop(&mut self) {
+        self.0.streams.send_modify(|streams| *streams -= 1);
+    }
+}
+
+/// `VmRSS` of this process (proc_pid_status(5)); 0 where the platform does not tell.
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
+}

@@ -1,0 +1,5 @@
+//! Doors: where requests enter.
+
+mod connect;
+pub mod local;
+mod status;

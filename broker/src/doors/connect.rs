@@ -1,0 +1,73 @@
+//! `CONNECT host:port`: a raw stream to a node.
+
+use super::local::Answer;
+use crate::broker::Broker;
+use crate::reach::{Reach, Request};
+use crate::splice::{self, Ended};
+use crate::upstream::{Stream, Teleport};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::upgrade::Upgraded;
+use hyper::Response;
+use hyper_util::rt::TokioIo;
+use natssh_wire::request::{ConnectRequest, LOGIN_HEADER, AGENT_HEADER, TIMEOUT_HEADER};
+use natssh_wire::{Failure, FailureKind, NodeAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UnixStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+/// Opens the stream, then answers; the bytes follow in a task of their own.
+pub(super) async fn connect(
+    broker: &Arc<Broker>,
+    place: Arc<Option<OwnedSemaphorePermit>>,
+    mut request: hyper::Request<Incoming>,
+) -> Result<Answer, Failure> {
+    broker.open_for_streams()?;
+    let target = request.uri().authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default();
+    let headers = request.headers();
+    for name in [TIMEOUT_HEADER, AGENT_HEADER, LOGIN_HEADER] {
+        if headers.get(name).is_some_and(|value| value.to_str().is_err()) {
+            return Err(Failure::new(FailureKind::BadRequest, format!("{name} is not plain text")));
+        }
+    }
+    let wanted = ConnectRequest::parse(&target, |name| headers.get(name)?.to_str().ok())?;
+    let (reach, node) = (broker.reach(), wanted.node.clone());
+    let deadline = Instant::now() + answer_within(wanted.timeout);
+    let opened = reach
+        .open(Request { node: wanted.node, login: wanted.login, agent: wanted.agent.map(Into::into), deadline })
+        .await?;
+    let upgrade = hyper::upgrade::on(&mut request);
+    let counted = broker.count_stream();
+    tokio::spawn(async move {
+        if let Ok(upgraded) = upgrade.await {
+            carry(&reach, &node, upgraded, opened).await;
+        }
+        drop((counted, place));
+    });
+    Ok(Response::new(Full::new(Bytes::new())))
+}
+
+async fn carry(reach: &Reach, node: &NodeAddr, upgraded: Upgraded, stream: Stream) {
+    // The door serves nothing but unix sockets.
+    let Ok(parts) = upgraded.downcast::<TokioIo<UnixStream>>() else { return };
+    let (client, early) = (parts.io.into_inner(), parts.read_buf);
+    let ended = match stream {
+        Stream::Channel(channel, lease) => {
+            let ended = splice::channel(client, early, &channel).await;
+            Teleport::learn_from(&lease, &channel.stderr());
+            ended
+        }
+        Stream::Tcp(socket) => splice::tcp(client, early, socket).await,
+    };
+    if let Ended::Cut(reason) = ended {
+        tracing::debug!(%node, reason, "stream cut");
+        reach.cut(node, &reason);
+    }
+}
+
+/// The caller gives up at the end of its patience: the answer must be there before.
+fn answer_within(patience: Duration) -> Duration {
+    patience.saturating_sub((patience / 10).min(Duration::from_millis(200)))
+}

@@ -1,0 +1,43 @@
+//! What is asked about the broker, and said to it.
+
+use crate::broker::Broker;
+use natssh_wire::request::percent_decode;
+use natssh_wire::status::{Failures, Status};
+use natssh_wire::{Failure, FailureKind, NodeAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A probe has an answer by then.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// `GET /v1/failures[?node=HOST]`.
+pub(super) fn failures(broker: &Broker, query: Option<&str>) -> Result<Failures, Failure> {
+    let host = match query {
+        None | Some("") => None,
+        Some(query) => {
+            let host = query.strip_prefix("node=").and_then(percent_decode).filter(|host| !host.is_empty());
+            let wrong = || Failure::new(FailureKind::BadRequest, "failures takes one parameter: node=HOST");
+            Some(host.ok_or_else(wrong)?)
+        }
+    };
+    let upstream = host.as_deref().and_then(|host| {
+        // Routes may look at the port; why asks for the host alone.
+        let node = NodeAddr::new(host, "22").ok()?;
+        Some(broker.reach().settings.routes.pick(&node).upstream)
+    });
+    Ok(Failures { failures: broker.failures.latest(host.as_deref(), usize::MAX), upstream })
+}
+
+/// `POST /v1/probe`: every upstream is dialled, then `status`.
+pub(super) async fn probe(broker: &Broker) -> Status {
+    broker.reach().probe(Instant::now() + PROBE_TIMEOUT).await;
+    broker.status()
+}
+
+/// `POST /v1/reload`.
+pub(super) async fn reload(broker: &Arc<Broker>) -> Result<(), Failure> {
+    let broker = broker.clone();
+    let reloaded = tokio::task::spawn_blocking(move || broker.reload()).await;
+    reloaded.unwrap_or_else(|_| Err(Failure::new(FailureKind::Internal, "reloading failed inside natssh")))
+}

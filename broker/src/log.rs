@@ -1,0 +1,52 @@
+//! The log: to stderr in the foreground, to a rotated file in the background.
+//!
+//! `NATSSH_LOG` filters (`info` by default, `debug`, `natssh_broker::upstream=trace`),
+//! `NATSSH_LOG_FORMAT=json` writes JSON. Commands, payload, environment and
+//! secrets are never logged.
+
+use std::path::Path;
+use tracing_appender::rolling::{RollingFileAppender, Rotation};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::{EnvFilter, fmt};
+
+/// One file a day, and so many days.
+const DAYS: usize = 7;
+
+/// Starts logging; `file` is the path that always names today's log, or none for stderr.
+///
+/// # Errors
+/// A file that cannot be written, or a filter that makes no sense; one sentence.
+pub fn start(file: Option<&Path>) -> Result<(), String> {
+    let words = std::env::var("NATSSH_LOG").unwrap_or_default();
+    let words = if words.is_empty() { "info".into() } else { words };
+    // The SSH library tells of each packet at its debug level.
+    let filter = EnvFilter::try_new(format!("russh=warn,{words}"))
+        .map_err(|error| format!("NATSSH_LOG={words:?} is no log filter: {error}"))?;
+    match file {
+        None => init(filter, std::io::stderr),
+        Some(path) => init(filter, daily(path)?),
+    }
+    Ok(())
+}
+
+fn init(filter: EnvFilter, writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static) {
+    let builder = fmt().with_env_filter(filter).with_writer(writer).with_target(false);
+    if std::env::var("NATSSH_LOG_FORMAT").is_ok_and(|format| format == "json") {
+        builder.json().init();
+    } else {
+        builder.with_ansi(false).init();
+    }
+}
+
+fn daily(path: &Path) -> Result<RollingFileAppender, String> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+        return Err(format!("{} is no file for a log", path.display()));
+    };
+    RollingFileAppender::builder()
+        .rotation(Rotation::DAILY)
+        .filename_prefix(name)
+        .latest_symlink(name)
+        .max_log_files(DAYS)
+        .build(folder)
+        .map_err(|error| format!("the log {} cannot be written: {error}", path.display()))
+}

@@ -1,0 +1,191 @@
+//! Everything that reaches nodes: routes, upstreams, identities, as one
+//! configuration made them. A reload makes a new one and keeps what did not change.
+
+use crate::config::{self, Kind, Settings};
+use crate::failures::Failures;
+use crate::identity::Watched;
+use crate::ssh::{Budget, TOTAL_LIMIT};
+use crate::upstream::{Ask, Direct, Stream, Teleport, Upstream};
+use natssh_wire::{Failure, FailureKind, NodeAddr, status};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+/// How often identities are looked at when nobody asks for them: for `status` and its warnings.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// A request for a stream, as it came in at a door.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The node as the user names it.
+    pub node: NodeAddr,
+    /// The login the caller's ssh will use there, if it said so.
+    pub login: Option<String>,
+    /// The caller's `SSH_AUTH_SOCK`.
+    pub agent: Option<PathBuf>,
+    /// When the caller must have an answer.
+    pub deadline: Instant,
+}
+
+/// Routes, upstreams and identities of one configuration.
+pub struct Reach {
+    /// The configuration.
+    pub settings: Settings,
+    upstreams: BTreeMap<String, Arc<Upstream>>,
+    identities: Arc<BTreeMap<String, Arc<Watched>>>,
+    lookers: BTreeMap<String, Arc<Looker>>,
+    failures: Arc<Failures>,
+    budget: Arc<Budget>,
+}
+
+/// Keeps an identity fresh; ends with its last owner.
+struct Looker(AbortHandle);
+
+impl Drop for Looker {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Reach {
+    /// Builds everything, reading identities (blocking) but dialling nothing.
+    #[must_use]
+    pub fn new(settings: Settings, failures: Arc<Failures>) -> Self {
+        let empty = Settings {
+            path: None,
+            upstreams: BTreeMap::new(),
+            identities: BTreeMap::new(),
+            routes: settings.routes.clone(),
+            warnings: Vec::new(),
+        };
+        let nothing = Self {
+            settings: empty,
+            upstreams: BTreeMap::new(),
+            identities: Arc::default(),
+            lookers: BTreeMap::new(),
+            failures,
+            budget: Budget::new(TOTAL_LIMIT),
+        };
+        nothing.changed(settings)
+    }
+
+    /// The same with other settings. Upstreams and identities that are as they
+    /// were go on, open trunks and all; the others start afresh, and what they
+    /// leave behind drains.
+    #[must_use]
+    pub fn changed(&self, settings: Settings) -> Self {
+        let mut identities = BTreeMap::new();
+        let mut lookers = BTreeMap::new();
+        for (name, source) in &settings.identities {
+            let old = self.identities.get(name).filter(|old| old.source() == source);
+            let watched = old.cloned().unwrap_or_else(|| Arc::new(Watched::open(name, source.clone())));
+            let looker = old.and_then(|_| self.lookers.get(name)).cloned().unwrap_or_else(|| {
+                let task = tokio::spawn(watched.clone().keep_fresh(LOOK_EVERY));
+                Arc::new(Looker(task.abort_handle()))
+            });
+            identities.insert(name.clone(), watched);
+            lookers.insert(name.clone(), looker);
+        }
+        let same_identities = settings.identities == self.settings.identities;
+        let identities = if same_identities { self.identities.clone() } else { Arc::new(identities) };
+        let mut upstreams = BTreeMap::new();
+        for (name, wanted) in &settings.upstreams {
+            let same = same_identities && self.settings.upstreams.get(name) == Some(wanted);
+            let old = self.upstreams.get(name).filter(|_| same).cloned();
+            let upstream = old.unwrap_or_else(|| Arc::new(self.build(wanted, &identities)));
+            upstreams.insert(name.clone(), upstream);
+        }
+        for (name, old) in &self.upstreams {
+            if !upstreams.get(name).is_some_and(|new| Arc::ptr_eq(new, old)) {
+                old.drain();
+            }
+        }
+        Self { settings, upstreams, identities, lookers, failures: self.failures.clone(), budget: self.budget.clone() }
+    }
+
+    fn build(&self, settings: &config::Upstream, identities: &Arc<BTreeMap<String, Arc<Watched>>>) -> Upstream {
+        match &settings.kind {
+            Kind::Teleport { proxy } => Upstream::Teleport(Teleport::new(
+                settings.clone(),
+                proxy.clone(),
+                identities.clone(),
+                self.failures.clone(),
+                self.budget.clone(),
+            )),
+            Kind::Direct => Upstream::Direct(Direct::default()),
+        }
+    }
+
+    /// Opens a stream to the node that the request names. A failure is also
+    /// kept for `status` and `why`.
+    ///
+    /// # Errors
+    /// One sentence and what to type, before the request's deadline.
+    pub async fn open(&self, request: Request) -> Result<Stream, Failure> {
+        let picked = self.settings.routes.pick(&request.node);
+        tracing::debug!(node = %request.node, upstream = picked.upstream, rule = picked.rule, "route picked");
+        let ask = Ask {
+            node: picked.node,
+            cluster: picked.cluster,
+            login: picked.login,
+            identity: picked.identity,
+            node_login: request.login,
+            agent: request.agent,
+            deadline: request.deadline,
+        };
+        let opened = match self.upstreams.get(&picked.upstream) {
+            Some(upstream) => upstream.open(&ask).await,
+            None => Err(Failure::new(FailureKind::Config, format!("there is no upstream {}", picked.upstream))
+                .hint("natssh config check")),
+        };
+        if let Err(failure) = &opened {
+            tracing::debug!(node = %request.node, upstream = picked.upstream, reason = failure.message, "not opened");
+            self.failures.record(Some(&request.node), Some(&picked.upstream), failure);
+        }
+        opened
+    }
+
+    /// A stream to `node` was cut under its client.
+    pub fn cut(&self, node: &NodeAddr, reason: &str) {
+        let upstream = self.settings.routes.pick(node).upstream;
+        let failure = Failure::new(FailureKind::Cut, format!("the stream to {node} was cut: {reason}"));
+        self.failures.record(Some(node), Some(&upstream), &failure.hint("natssh status"));
+    }
+
+    /// Dials every upstream that has no trunk, and waits for all until `deadline`.
+    pub async fn probe(&self, deadline: Instant) {
+        let probes: Vec<_> = self.upstreams.values().cloned().map(|upstream| {
+            tokio::spawn(async move { upstream.probe(deadline).await })
+        }).collect();
+        for probe in probes {
+            // What failed is in `status`.
+            drop(probe.await);
+        }
+    }
+
+    /// Takes no new streams.
+    pub fn drain(&self) {
+        self.upstreams.values().for_each(|upstream| upstream.drain());
+    }
+
+    /// The upstreams' entries in `status`.
+    #[must_use]
+    pub fn upstreams(&self) -> Vec<status::Upstream> {
+        self.upstreams.values().map(|upstream| upstream.report()).collect()
+    }
+
+    /// The identities' entries in `status`.
+    #[must_use]
+    pub fn identities(&self, now: u64) -> Vec<status::Identity> {
+        self.identities.values().map(|watched| watched.status(now)).collect()
+    }
+
+    /// Bytes that wait for slow readers.
+    #[must_use]
+    pub fn unread_bytes(&self) -> usize {
+        self.budget.used()
+    }
+}

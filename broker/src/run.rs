@@ -1,0 +1,170 @@
+//! The life of a broker: settings read, parts built, doors opened, a signal, everything closed.
+
+mod instance;
+
+use crate::broker::{Broker, LoadSettings, Phase};
+use crate::config;
+use crate::doors;
+use crate::log;
+use instance::Instance;
+use sd_notify::NotifyState;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::sleep;
+
+/// How long open streams may go on after the broker was told to leave.
+const DRAIN: Duration = Duration::from_secs(60);
+/// How often the broker looks whether its socket is still there.
+const SOCKET_TICK: Duration = Duration::from_secs(2);
+
+/// How the broker was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// By a person or a service manager: logs to stderr.
+    Foreground,
+    /// By the shim: a session of its own, logs to its file, stderr closed once it listens.
+    Detached,
+}
+
+/// Runs a broker until it is told to leave.
+#[must_use]
+pub fn run(start: Start) -> ExitCode {
+    match begin(start) {
+        Ok(code) => code,
+        Err(sentence) => {
+            eprintln!("natssh-broker: {sentence}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn begin(start: Start) -> Result<ExitCode, String> {
+    shut_off(start)?;
+    let paths = crate::place::paths().map_err(|failure| failure.to_string())?;
+    let Some(instance) = Instance::claim(&paths)? else {
+        if start == Start::Detached {
+            // Several shims started one at the same moment: another was first.
+            return Ok(ExitCode::SUCCESS);
+        }
+        return Err(format!("a broker runs already at {} (natssh broker stop)", paths.socket.display()));
+    };
+    let detached = start == Start::Detached;
+    if let Err(sentence) = log::start(detached.then_some(paths.log.as_path())) {
+        // A full disk or a lost folder is no reason to leave people without a broker.
+        eprintln!("natssh-broker: {sentence}");
+        log::start(None)?;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 4)))
+        .enable_all()
+        .build()
+        .map_err(|error| format!("the runtime cannot be started: {error}"))?;
+    let code = runtime.block_on(live(start, &paths.socket, instance))?;
+    // Whatever still waits on a slow file or agent is left behind.
+    runtime.shutdown_background();
+    Ok(code)
+}
+
+async fn live(start: Start, socket: &Path, instance: Instance) -> Result<ExitCode, String> {
+    let load: LoadSettings = Box::new(|| config::load_for_process());
+    let broker = Broker::new(load, socket.to_owned()).map_err(|complaints| complaints.to_failure().to_string())?;
+    let listener = instance.listener()?;
+    tracing::info!(version = natssh_wire::VERSION, pid = std::process::id(), socket = %socket.display(), "broker started");
+    let door = tokio::spawn(doors::local::serve(broker.clone(), listener));
+    let orders = tokio::spawn(obey_signals(broker.clone()));
+    notify(&[NotifyState::Ready]);
+    if start == Start::Detached {
+        instance::release_stderr();
+    }
+    let mut phase = broker.phase();
+    tokio::select! {
+        _ = phase.wait_for(|phase| *phase != Phase::Serving) => {}
+        () = instance.vanished(SOCKET_TICK) => {
+            tracing::warn!("the socket is gone: leaving");
+            broker.enter(Phase::Draining);
+        }
+    }
+    notify(&[NotifyState::Stopping]);
+    // The name is free for the next broker while the last streams of this one end.
+    instance.give_up();
+    drained(&broker).await;
+    door.abort();
+    orders.abort();
+    tracing::info!("broker stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Waits for the last stream, for a second order, or for the end of patience.
+async fn drained(broker: &Arc<Broker>) {
+    let (mut streams, mut phase) = (broker.streams(), broker.phase());
+    tokio::select! {
+        _ = streams.wait_for(|streams| *streams == 0) => {}
+        _ = phase.wait_for(|phase| *phase == Phase::Stopping) => {}
+        () = sleep(DRAIN) => {
+            let streams = *broker.streams().borrow();
+            tracing::warn!(streams, "streams were cut: they did not end in time");
+        }
+    }
+}
+
+/// SIGTERM and SIGINT drain, a second one stops; SIGHUP reloads.
+async fn obey_signals(broker: Arc<Broker>) {
+    let listen = |kind| signal(kind).map_err(|error| tracing::error!(%error, "signals are not heard"));
+    let (Ok(mut term), Ok(mut int), Ok(mut hup)) =
+        (listen(SignalKind::terminate()), listen(SignalKind::interrupt()), listen(SignalKind::hangup()))
+    else {
+        return;
+    };
+    loop {
+        tokio::select! {
+            _ = term.recv() => leave(&broker),
+            _ = int.recv() => leave(&broker),
+            _ = hup.recv() => {
+                notify(&[NotifyState::Reloading]);
+                let broker = broker.clone();
+                // Its complaints are in the log and in `status`.
+                drop(tokio::task::spawn_blocking(move || broker.reload()).await);
+                notify(&[NotifyState::Ready]);
+            }
+        }
+    }
+}
+
+fn leave(broker: &Arc<Broker>) {
+    let serving = *broker.phase().borrow() == Phase::Serving;
+    broker.enter(if serving { Phase::Draining } else { Phase::Stopping });
+}
+
+/// Tells systemd, if it wants to know (sd_notify(3)).
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(false, state) {
+        tracing::debug!(%error, "the service manager was not told");
+    }
+}
+
+/// Separates the broker from whoever started it.
+fn shut_off(start: Start) -> Result<(), String> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, setsid, umask};
+    if start == Start::Detached {
+        // Fails only for a process that leads a session already.
+        drop(setsid());
+        std::env::set_current_dir("/").map_err(|error| format!("/ cannot be entered: {error}"))?;
+    }
+    umask(rustix::fs::Mode::from_raw_mode(0o077));
+    // Keys are in memory: no core file.
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    setrlimit(Resource::Core, none).map_err(|error| format!("core dumps cannot be turned off: {error}"))?;
+    // Two descriptors a stream: what the system allows is taken.
+    let files = getrlimit(Resource::Nofile);
+    drop(setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum }));
+    Ok(())
+}
+
+/// For tests that run a broker inside their own process.
+pub async fn serve_until_drained(broker: Arc<Broker>, listener: tokio::net::UnixListener) {
+    doors::local::serve(broker.clone(), listener).await;
+    drained(&broker).await;
+}

@@ -1,0 +1,121 @@
+//! Bytes between a local socket and a stream to a node, until both have ended.
+//!
+//! Closing one direction is not closing both: a client that has sent its last
+//! byte still reads, and the node hears of it as an end of file.
+
+use crate::ssh::{Channel, End};
+use bytes::{Bytes, BytesMut};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::io;
+use std::time::Duration;
+use tokio::io::{AsyncWriteExt, Interest, copy_bidirectional};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+
+/// The largest packet that OpenSSH and Go's library take.
+const PACKET: usize = 32 << 10;
+/// How often a half-closed client is looked at: a whole close does not show on
+/// a socket whose end of file was read already.
+const HALF_CLOSED_TICK: Duration = Duration::from_millis(500);
+/// How long the other side has to close a stream that the client has left, so
+/// that the channel ends in good order.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// How a splice ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// One side closed in good order, and the other followed.
+    Done,
+    /// The stream was cut under its client; why.
+    Cut(String),
+}
+
+/// Carries bytes between a client and a channel. `early` are bytes of the
+/// client's that were read together with its request.
+pub async fn channel(client: UnixStream, early: Bytes, channel: &Channel) -> Ended {
+    let (mut read, mut write) = client.into_split();
+    let outbound = async {
+        let mut left = early.is_empty() || channel.write(early).await.is_ok();
+        left = left && pump_out(&mut read, channel).await.is_ok();
+        if left && channel.finish_writing().await.is_ok() {
+            hung_up(&read).await;
+        }
+    };
+    let inbound = pump_in(channel, &mut write);
+    tokio::select! {
+        () = inbound => {}
+        () = outbound => {
+            // The client is gone. The node closes when it has seen its end of file.
+            let farewell = async {
+                while channel.read().await.is_some() {}
+                channel.closed().await;
+            };
+            drop(timeout(FAREWELL, farewell).await);
+        }
+    }
+    match channel.ended() {
+        Some(End::Cut(reason)) => Ended::Cut(reason.to_string()),
+        _ => Ended::Done,
+    }
+}
+
+/// Client to channel, until the client's end of file. An error if the channel ended.
+async fn pump_out(client: &mut OwnedReadHalf, channel: &Channel) -> Result<(), ()> {
+    let mut buffer = BytesMut::new();
+    loop {
+        // A buffer that is held only while there is something to read keeps
+        // an idle stream small.
+        if client.ready(Interest::READABLE).await.is_err() {
+            return Ok(());
+        }
+        if buffer.capacity() < PACKET / 4 {
+            buffer = BytesMut::with_capacity(PACKET);
+        }
+        match client.try_read_buf(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(_) => channel.write(buffer.split().freeze()).await.map_err(drop)?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => buffer = BytesMut::new(),
+            // A client that was killed: the same as its end of file.
+            Err(_) => return Ok(()),
+        }
+    }
+}
+
+/// Channel to client, until the channel's last byte or until the client takes no more.
+async fn pump_in(channel: &Channel, client: &mut OwnedWriteHalf) {
+    while let Some(bytes) = channel.read().await {
+        if client.write_all(&bytes).await.is_err() {
+            return;
+        }
+    }
+    drop(client.shutdown().await);
+    // An end of file leaves the other direction open; a close does not.
+    if channel.ended().is_none() {
+        channel.closed().await;
+    }
+}
+
+/// Waits until a client whose end of file was read has closed the other direction too.
+async fn hung_up(client: &OwnedReadHalf) {
+    let gone = || {
+        let mut fds = [PollFd::new(client.as_ref(), PollFlags::empty())];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+    };
+    while !gone() {
+        tokio::time::sleep(HALF_CLOSED_TICK).await;
+    }
+}
+
+/// Carries bytes between a client and a TCP connection.
+pub async fn tcp(mut client: UnixStream, early: Bytes, mut node: TcpStream) -> Ended {
+    if node.write_all(&early).await.is_err() {
+        return Ended::Done;
+    }
+    match copy_bidirectional(&mut client, &mut node).await {
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => Ended::Cut("the node stopped answering".into()),
+        // A reset by either side is how many programs say goodbye.
+        _ => Ended::Done,
+    }
+}

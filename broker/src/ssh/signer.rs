@@ -1,0 +1,78 @@
+//! Signing with an identity's key, wherever the key is.
+
+use crate::identity::Credential;
+use russh::AgentAuthError;
+use russh::keys::agent::AgentIdentity;
+use russh::keys::agent::client::AgentClient;
+use russh::keys::signature::Signer as _;
+use russh::keys::ssh_encoding::Encode;
+use russh::keys::ssh_key::private::KeypairData;
+use russh::keys::{self, HashAlg, PrivateKey};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A person may have to touch a key or type a PIN: longer than a dial, but not for ever.
+const AGENT_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Signs with a key in memory, or asks an agent to.
+#[derive(Clone)]
+pub(super) enum Signer {
+    Key(Arc<PrivateKey>),
+    Agent(PathBuf),
+}
+
+impl Signer {
+    pub(super) fn new(credential: &Credential) -> Self {
+        match credential {
+            Credential::Key { key, .. } => Self::Key(key.clone()),
+            Credential::Agent { socket, .. } => Self::Agent(socket.clone()),
+        }
+    }
+
+    /// The signature over `data` in SSH's encoding (algorithm, blob); `hash` matters to RSA only.
+    pub(super) async fn sign(
+        &self,
+        key: &AgentIdentity,
+        hash: Option<HashAlg>,
+        data: &[u8],
+    ) -> Result<Vec<u8>, keys::Error> {
+        match self {
+            Self::Key(private) => {
+                let signature = match private.key_data() {
+                    KeypairData::Rsa(rsa) => (rsa, hash).try_sign(data),
+                    other => other.try_sign(data),
+                };
+                let signature = signature.map_err(keys::ssh_key::Error::from)?;
+                let mut encoded = Vec::new();
+                signature.encode(&mut encoded)?;
+                Ok(encoded)
+            }
+            Self::Agent(socket) => {
+                let ask = async {
+                    let mut agent = AgentClient::connect_uds(socket).await?;
+                    agent.sign_request(key, hash, data.to_vec()).await
+                };
+                let answer = tokio::time::timeout(AGENT_PATIENCE, ask).await;
+                let signed = answer.map_err(|_| keys::Error::AgentFailure)??;
+                // The client hands back the data with the signature appended as an SSH string.
+                signed.get(data.len() + 4..).map(<[u8]>::to_vec).ok_or(keys::Error::AgentProtocolError)
+            }
+        }
+    }
+}
+
+impl russh::Signer for Signer {
+    type Error = AgentAuthError;
+
+    async fn auth_sign(
+        &mut self,
+        key: &AgentIdentity,
+        hash: Option<HashAlg>,
+        mut to_sign: Vec<u8>,
+    ) -> Result<Vec<u8>, Self::Error> {
+        let signature = self.sign(key, hash, &to_sign).await?;
+        signature.encode(&mut to_sign).map_err(keys::Error::from)?;
+        Ok(to_sign)
+    }
+}

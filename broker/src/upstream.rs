@@ -1,0 +1,92 @@
+//! Upstreams: what opens byte streams to nodes.
+
+mod direct;
+mod ledger;
+mod teleport;
+mod trunk;
+mod trunks;
+
+pub use direct::Direct;
+pub use teleport::Teleport;
+pub use trunks::Lease;
+
+use crate::ssh::Channel;
+use natssh_wire::{Failure, NodeAddr, status};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+/// What a caller wants opened.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// The node, as the route rewrote it.
+    pub node: NodeAddr,
+    /// The cluster, where the route names one.
+    pub cluster: Option<String>,
+    /// The SSH login towards the upstream, where the route names one.
+    pub login: Option<String>,
+    /// The identity, where the route names one.
+    pub identity: Option<String>,
+    /// The login the caller's ssh will use at the node, if it said so.
+    pub node_login: Option<String>,
+    /// The caller's `SSH_AUTH_SOCK`.
+    pub agent: Option<PathBuf>,
+    /// When the caller must have an answer.
+    pub deadline: Instant,
+}
+
+/// An open byte stream to a node.
+pub enum Stream {
+    /// A channel on a trunk, and the place it takes there.
+    Channel(Channel, Lease),
+    /// A TCP connection.
+    Tcp(TcpStream),
+}
+
+/// One upstream.
+pub enum Upstream {
+    /// A Teleport proxy.
+    Teleport(Arc<Teleport>),
+    /// Plain TCP.
+    Direct(Direct),
+}
+
+impl Upstream {
+    /// Opens a stream to a node.
+    ///
+    /// # Errors
+    /// One sentence and what to type, before `ask.deadline`.
+    pub async fn open(&self, ask: &Ask) -> Result<Stream, Failure> {
+        match self {
+            Self::Teleport(teleport) => teleport.open(ask).await,
+            Self::Direct(direct) => direct.open(ask).await,
+        }
+    }
+
+    /// Makes sure that it can be reached now, without opening a stream.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub async fn probe(&self, deadline: Instant) -> Result<(), Failure> {
+        match self {
+            Self::Teleport(teleport) => teleport.probe(deadline).await,
+            Self::Direct(_) => Ok(()),
+        }
+    }
+
+    /// Takes no new streams; open ones go on.
+    pub fn drain(&self) {
+        if let Self::Teleport(teleport) = self {
+            teleport.drain();
+        }
+    }
+
+    /// Its entry in `status`.
+    pub fn report(&self) -> status::Upstream {
+        match self {
+            Self::Teleport(teleport) => teleport.report(),
+            Self::Direct(direct) => direct.report(),
+        }
+    }
+}

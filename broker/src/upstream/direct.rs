@@ -1,0 +1,70 @@
+//! The upstream for hosts that need none: plain TCP.
+
+use super::{Ask, Stream};
+use crate::failures::{record, unix_now};
+use natssh_wire::status::{self, FailureRecord, UpstreamState};
+use natssh_wire::{Failure, FailureKind};
+use std::io;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use tokio::net::TcpStream;
+use tokio::time::timeout_at;
+
+/// Plain TCP.
+#[derive(Debug, Default)]
+pub struct Direct {
+    opened: AtomicU64,
+    failed: AtomicU64,
+    last_error: Mutex<Option<FailureRecord>>,
+}
+
+impl Direct {
+    pub(super) async fn open(&self, ask: &Ask) -> Result<Stream, Failure> {
+        let node = &ask.node;
+        let dialled = timeout_at(ask.deadline, TcpStream::connect((node.host.as_str(), node.port))).await;
+        let failure = match dialled {
+            Ok(Ok(stream)) => {
+                prepare(&stream);
+                self.opened.fetch_add(1, Relaxed);
+                return Ok(Stream::Tcp(stream));
+            }
+            Ok(Err(error)) => unreachable(&node.to_string(), &error),
+            Err(_) => Failure::new(FailureKind::Timeout, format!("{node} did not answer in time (dialled directly)"))
+                .hint(format!("natssh why {}", node.host)),
+        };
+        self.failed.fetch_add(1, Relaxed);
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(record(Some(node), Some("direct"), &failure, unix_now()));
+        Err(failure)
+    }
+
+    pub(super) fn report(&self) -> status::Upstream {
+        let mut entry = super::teleport::blank("direct", "direct", "");
+        entry.state = UpstreamState::Idle;
+        entry.streams_total = self.opened.load(Relaxed);
+        entry.dials_ok = self.opened.load(Relaxed);
+        entry.dials_failed = self.failed.load(Relaxed);
+        entry.last_error = self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        entry
+    }
+}
+
+/// Small packets leave at once, and a peer that vanished is noticed in the end.
+pub(super) fn prepare(stream: &TcpStream) {
+    // Neither is worth failing a connection for.
+    drop(stream.set_nodelay(true));
+    drop(rustix::net::sockopt::set_socket_keepalive(stream, true));
+}
+
+/// A dial that failed, in words.
+pub(super) fn unreachable(peer: &str, error: &io::Error) -> Failure {
+    let text = match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        io::ErrorKind::TimedOut => "the connection timed out".to_owned(),
+        // The resolver's errors have no kind of their own.
+        _ if error.raw_os_error().is_none() => format!("its name cannot be resolved ({error})"),
+        _ => error.to_string(),
+    };
+    Failure::new(FailureKind::Unreachable, format!("{peer} cannot be reached: {text}"))
+}

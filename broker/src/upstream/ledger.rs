@@ -1,0 +1,245 @@
+//! Which trunk takes the next stream. No I/O; the caller supplies the time.
+//!
+//! Streams ride only on trunks of the newest identity; older ones drain. A
+//! trunk takes at most [`Limits::streams`] at a time and [`RETIRE_AFTER`] in
+//! its life, and the least loaded one is chosen.
+
+use std::time::{Duration, Instant};
+
+/// A trunk is replaced after so many streams: what a long-lived connection
+/// accumulates, in the library here and in the proxy there, goes with it.
+pub const RETIRE_AFTER: u64 = 10_000;
+/// A trunk beyond the first is closed when it has carried nothing for so long.
+pub const SPARE_IDLE: Duration = Duration::from_secs(60);
+
+/// What bounds a trunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Streams at a time.
+    pub streams: u64,
+}
+
+/// Names a trunk; counts up from 1.
+pub type TrunkId = u64;
+
+/// Whether a trunk takes streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// It answers.
+    Open,
+    /// It has not answered for a while.
+    Suspect,
+    /// It takes no more and closes with its last stream.
+    Draining,
+}
+
+/// What is known of one trunk.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Its name.
+    pub id: TrunkId,
+    /// The generation of the identity that opened it.
+    pub generation: u64,
+    /// Streams on it now.
+    pub streams: u64,
+    /// Streams it has carried.
+    pub total: u64,
+    /// Whether it takes more.
+    pub health: Health,
+    idle_since: Instant,
+}
+
+/// The trunks of one upstream for one identity.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    entries: Vec<Entry>,
+    last: TrunkId,
+}
+
+impl Ledger {
+    /// Books a trunk that was just opened.
+    pub fn add(&mut self, generation: u64, now: Instant) -> TrunkId {
+        self.last += 1;
+        self.entries.push(Entry {
+            id: self.last,
+            generation,
+            streams: 0,
+            total: 0,
+            health: Health::Open,
+            idle_since: now,
+        });
+        self.last
+    }
+
+    /// Takes a place on the least loaded trunk of that generation, the youngest
+    /// among equals; none if all are full.
+    pub fn take(&mut self, generation: u64, limits: Limits) -> Option<TrunkId> {
+        let takes = |e: &&mut Entry| {
+            e.generation == generation && e.health == Health::Open && e.streams < limits.streams.max(1)
+        };
+        let entry = self.entries.iter_mut().filter(takes).min_by_key(|e| (e.streams, u64::MAX - e.id))?;
+        entry.streams += 1;
+        entry.total += 1;
+        if entry.total >= RETIRE_AFTER {
+            entry.health = Health::Draining;
+        }
+        Some(entry.id)
+    }
+
+    /// Gives a place back.
+    pub fn give_back(&mut self, id: TrunkId, now: Instant) {
+        if let Some(entry) = self.entries.iter_mut().find(|e| e.id == id) {
+            entry.streams = entry.streams.saturating_sub(1);
+            entry.idle_since = now;
+        }
+    }
+
+    /// Sends trunks of other generations into draining; says whether there were any.
+    pub fn keep_only(&mut self, generation: u64) -> bool {
+        let mut changed = false;
+        for entry in &mut self.entries {
+            if entry.generation != generation && entry.health != Health::Draining {
+                entry.health = Health::Draining;
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    /// Sends every trunk into draining.
+    pub fn drain(&mut self) {
+        for entry in &mut self.entries {
+            entry.health = Health::Draining;
+        }
+    }
+
+    /// Notes whether a trunk answers. One that drains goes on draining.
+    pub fn answers(&mut self, id: TrunkId, answers: bool) {
+        if let Some(entry) = self.entries.iter_mut().find(|e| e.id == id && e.health != Health::Draining) {
+            entry.health = if answers { Health::Open } else { Health::Suspect };
+        }
+    }
+
+    /// Strikes a trunk out; what it was, if it was there.
+    pub fn remove(&mut self, id: TrunkId) -> Option<Entry> {
+        let index = self.entries.iter().position(|e| e.id == id)?;
+        Some(self.entries.remove(index))
+    }
+
+    /// Trunks to close now: drained ones, and spare ones that nobody needed for a while.
+    pub fn closable(&self, now: Instant) -> Vec<TrunkId> {
+        let kept = self.entries.iter().filter(|e| e.health == Health::Open).map(|e| e.id).max();
+        let spare = |e: &Entry| Some(e.id) != kept && now.duration_since(e.idle_since) >= SPARE_IDLE;
+        self.entries
+            .iter()
+            .filter(|e| e.streams == 0 && (e.health == Health::Draining || (e.health == Health::Open && spare(e))))
+            .map(|e| e.id)
+            .collect()
+    }
+
+    /// All of them, oldest first.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LIMITS: Limits = Limits { streams: 3 };
+
+    #[test]
+    fn the_least_loaded_trunk_takes_the_stream() {
+        let (mut ledger, now) = (Ledger::default(), Instant::now());
+        let (a, b) = (ledger.add(1, now), ledger.add(1, now));
+        assert_eq!(ledger.take(1, LIMITS), Some(b));
+        assert_eq!(ledger.take(1, LIMITS), Some(a));
+        ledger.give_back(a, now);
+        assert_eq!(ledger.take(1, LIMITS), Some(a));
+    }
+
+    #[test]
+    fn a_new_identity_drains_the_old_trunks_and_they_close_with_their_last_stream() {
+        let (mut ledger, now) = (Ledger::default(), Instant::now());
+        let old = ledger.add(1, now);
+        assert_eq!(ledger.take(1, LIMITS), Some(old));
+        assert!(ledger.keep_only(2));
+        assert_eq!(ledger.take(2, LIMITS), None);
+        assert_eq!(ledger.closable(now), []);
+        ledger.give_back(old, now);
+        assert_eq!(ledger.closable(now), [old]);
+    }
+
+    #[test]
+    fn a_suspect_trunk_takes_nothing_until_it_answers() {
+        let (mut ledger, now) = (Ledger::default(), Instant::now());
+        let id = ledger.add(1, now);
+        ledger.answers(id, false);
+        assert_eq!(ledger.take(1, LIMITS), None);
+        ledger.answers(id, true);
+        assert_eq!(ledger.take(1, LIMITS), Some(id));
+    }
+
+    #[test]
+    fn the_last_trunk_stays_warm_and_spares_do_not() {
+        let (mut ledger, now) = (Ledger::default(), Instant::now());
+        let (a, b) = (ledger.add(1, now), ledger.add(1, now));
+        assert_eq!(ledger.closable(now), []);
+        assert_eq!(ledger.closable(now + SPARE_IDLE), [a]);
+        ledger.remove(a);
+        assert_eq!(ledger.closable(now + SPARE_IDLE * 100), []);
+        assert_eq!(ledger.entries()[0].id, b);
+    }
+
+    #[test]
+    fn a_trunk_retires_after_its_share_of_streams() {
+        let (mut ledger, now) = (Ledger::default(), Instant::now());
+        let id = ledger.add(1, now);
+        for _ in 0..RETIRE_AFTER {
+            assert_eq!(ledger.take(1, LIMITS), Some(id));
+            ledger.give_back(id, now);
+        }
+        assert_eq!(ledger.take(1, LIMITS), None);
+        assert_eq!(ledger.closable(now), [id]);
+    }
+
+    proptest! {
+        /// Whatever happens in whatever order: no trunk over its limit, none of
+        /// another generation or unfit is chosen, and every place comes back.
+        #[test]
+        fn places_are_never_lost_or_doubled(steps in prop::collection::vec((0u8..7, 0usize..6, 1u64..4), 0..200)) {
+            let (mut ledger, mut now) = (Ledger::default(), Instant::now());
+            let mut held: Vec<TrunkId> = Vec::new();
+            for (step, which, generation) in steps {
+                let known: Vec<TrunkId> = ledger.entries().iter().map(|e| e.id).collect();
+                let some = known.get(which).copied();
+                match step {
+                    0 => { ledger.add(generation, now); }
+                    1 | 2 => if let Some(id) = ledger.take(generation, LIMITS) {
+                        let entry = ledger.entries().iter().find(|e| e.id == id).unwrap();
+                        prop_assert_eq!(entry.generation, generation);
+                        prop_assert!(entry.health == Health::Open);
+                        held.push(id);
+                    },
+                    3 => if !held.is_empty() {
+                        let id = held.remove(which % held.len());
+                        ledger.give_back(id, now);
+                    },
+                    4 => { ledger.keep_only(generation); }
+                    5 => if let Some(id) = some { ledger.answers(id, which % 2 == 0); },
+                    _ => if let Some(id) = some && ledger.closable(now).contains(&id) {
+                        prop_assert!(!held.contains(&id));
+                        ledger.remove(id);
+                    },
+                }
+                now += Duration::from_secs(7);
+                for entry in ledger.entries() {
+                    prop_assert!(entry.streams <= LIMITS.streams);
+                    prop_assert_eq!(entry.streams, held.iter().filter(|id| **id == entry.id).count() as u64);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! A Teleport proxy: one truth about its address, its clusters and its names.
+//!
+//! Streams are opened by the SSH subsystem `proxy:host:port@cluster` on the
+//! proxy's SSH listener (lib/srv/regular/proxy.go, the same from v4 to v18).
+
+mod refusal;
+
+use super::direct::{prepare, unreachable};
+use super::trunks::{Dialled, Lease, Terms, Trunks};
+use super::{Ask, Stream};
+use crate::config;
+use crate::failures::{Failures, unix_now};
+use crate::identity::{AgentFault, Identity, IdentityError, Snapshot, Source, Watched};
+use crate::known_hosts::{Dialect, KnownHosts};
+use crate::ssh::host_key::{self, Names, Sha1};
+use crate::ssh::{Budget, Connection, Hello, HostCheck, Logins, OpenError};
+use crate::text::in_words;
+use natssh_wire::status::{self, UpstreamState};
+use natssh_wire::{Failure, FailureKind, NodeAddr};
+use refusal::Refusal;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// Pause before a node that may be rejoining is asked for again.
+const REJOIN_PAUSE: Duration = Duration::from_millis(250);
+
+/// One Teleport proxy.
+pub struct Teleport {
+    settings: config::Upstream,
+    proxy: NodeAddr,
+    identities: Arc<BTreeMap<String, Arc<Watched>>>,
+    failures: Arc<Failures>,
+    budget: Arc<Budget>,
+    /// Trunks for each way of authenticating; nearly always one.
+    sets: Mutex<BTreeMap<Who, Arc<Set>>>,
+}
+
+/// What a trunk's authentication depends on.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Who {
+    identity: String,
+    login: Option<String>,
+    /// The caller's agent, where the identity is "the caller's agent".
+    agent: Option<PathBuf>,
+}
+
+/// Trunks, and what belongs to all of them.
+struct Set {
+    trunks: Arc<Trunks>,
+    watched: Arc<Watched>,
+    logins: Logins,
+    /// The proxy records sessions: streams must offer the agent.
+    records: Arc<AtomicBool>,
+}
+
+impl Teleport {
+    /// A proxy that nobody has asked for yet.
+    pub fn new(
+        settings: config::Upstream,
+        proxy: NodeAddr,
+        identities: Arc<BTreeMap<String, Arc<Watched>>>,
+        failures: Arc<Failures>,
+        budget: Arc<Budget>,
+    ) -> Arc<Self> {
+        Arc::new(Self { settings, proxy, identities, failures, budget, sets: Mutex::default() })
+    }
+
+    pub(super) async fn open(&self, ask: &Ask) -> Result<Stream, Failure> {
+        let set = self.set(ask).await?;
+        match &ask.node_login {
+            Some(login) => set.logins.allow(login),
+            None => set.allow_all_logins().await,
+        }
+        let mut offer_agent = set.records.load(Relaxed);
+        loop {
+            let identity = usable(&set.watched).await?;
+            let lease = set.trunks.lease(identity.generation, ask.deadline).await?;
+            let request = self.request(ask);
+            let opening = lease.connection().subsystem(&request, offer_agent || set.records.load(Relaxed));
+            let refused = match timeout_at(ask.deadline, opening).await {
+                Ok(Ok(channel)) => {
+                    set.trunks.stream_opened();
+                    return Ok(Stream::Channel(channel, lease));
+                }
+                // Nothing was started: the next round leases another trunk, or waits for one.
+                Ok(Err(OpenError::Lost(_))) => continue,
+                Ok(Err(OpenError::NoChannel(reason))) => {
+                    return Err(Failure::new(FailureKind::Busy, format!("{} gave no channel: {reason}", self.peer()))
+                        .hint("natssh status"));
+                }
+                Ok(Err(OpenError::Refused(text))) => refusal::read(&text, &ask.node),
+                Err(_) => return Err(self.silent(&ask.node)),
+            };
+            let pause = match refused {
+                Refusal::WantsAgent(_) if !offer_agent => {
+                    offer_agent = true;
+                    set.records.store(true, Relaxed);
+                    continue;
+                }
+                Refusal::WantsAgent(failure) | Refusal::Final(failure) => return Err(failure),
+                Refusal::MayRejoin(failure) => {
+                    let late = Instant::now() + REJOIN_PAUSE >= ask.deadline;
+                    if late || !set.trunks.rejoining() {
+                        return Err(failure);
+                    }
+                    REJOIN_PAUSE
+                }
+            };
+            drop(lease);
+            sleep(pause).await;
+        }
+    }
+
+    pub(super) async fn probe(&self, deadline: Instant) -> Result<(), Failure> {
+        let nobody = Ask {
+            node: self.proxy.clone(),
+            cluster: None,
+            login: None,
+            identity: None,
+            node_login: None,
+            agent: None,
+            deadline,
+        };
+        let set = self.set(&nobody).await?;
+        let identity = usable(&set.watched).await?;
+        set.trunks.lease(identity.generation, deadline).await.map(drop)
+    }
+
+    pub(super) fn drain(&self) {
+        for set in self.sets().values() {
+            set.trunks.drain();
+        }
+    }
+
+    pub(super) fn report(&self) -> status::Upstream {
+        let mut entry = blank(&self.settings.name, "teleport", &self.proxy.to_string());
+        entry.cluster.clone_from(&self.settings.cluster);
+        entry.identity.clone_from(&self.settings.identity);
+        for set in self.sets().values() {
+            set.trunks.report(&mut entry);
+        }
+        if entry.sha1 {
+            entry.warnings.push("the proxy knows nothing newer than SHA-1 RSA signatures (Teleport up to v8)".into());
+        }
+        if let Some(seconds) = entry.idle_limit_seconds {
+            entry.warnings.push(format!(
+                "the cluster cuts connections after {} of silence: each stream has a trunk of its own",
+                in_words(seconds)
+            ));
+        }
+        entry
+    }
+
+    /// A stream ended before its time; what the proxy said may be worth learning.
+    pub fn learn_from(lease: &Lease, text: &str) {
+        if let Some(limit) = refusal::idle_limit(text) {
+            lease.trunks().learn_idle_limit(limit);
+        }
+    }
+
+    /// `proxy:host:port@cluster`; the cluster is left out where the certificate decides.
+    fn request(&self, ask: &Ask) -> String {
+        match ask.cluster.as_ref().or(self.settings.cluster.as_ref()) {
+            Some(cluster) => format!("proxy:{}@{cluster}", ask.node),
+            None => format!("proxy:{}", ask.node),
+        }
+    }
+
+    fn silent(&self, node: &NodeAddr) -> Failure {
+        let text = format!("{} did not answer for node {node} in time: the node may be frozen", self.peer());
+        Failure::new(FailureKind::Timeout, text).hint(format!("natssh why {}", node.host))
+    }
+
+    fn peer(&self) -> String {
+        format!("proxy {}", self.proxy)
+    }
+
+    async fn set(&self, ask: &Ask) -> Result<Arc<Set>, Failure> {
+        let name = ask.identity.as_ref().or(self.settings.identity.as_ref());
+        let (name, watched) = name.and_then(|name| self.identities.get_key_value(name)).ok_or_else(|| {
+            Failure::new(FailureKind::Config, format!("upstream {} has no identity", self.settings.name))
+                .hint("natssh config show")
+        })?;
+        let of_caller = matches!(watched.source(), Source::Agent(None));
+        if of_caller && ask.agent.is_none() {
+            return Err(IdentityError::Agent { fault: AgentFault::Unset }.to_failure());
+        }
+        let who = Who {
+            identity: name.clone(),
+            login: ask.login.clone().or_else(|| self.settings.login.clone()),
+            agent: ask.agent.clone().filter(|_| of_caller),
+        };
+        if let Some(set) = self.sets().get(&who) {
+            return Ok(set.clone());
+        }
+        let watched = match &who.agent {
+            Some(socket) => {
+                let (name, source) = (name.clone(), Source::Agent(Some(socket.clone())));
+                Arc::new(off_the_loop(move || Watched::open(&name, source)).await?)
+            }
+            None => watched.clone(),
+        };
+        let set = self.new_set(who.login.clone(), watched);
+        Ok(self.sets().entry(who).or_insert(set).clone())
+    }
+
+    fn new_set(&self, login: Option<String>, watched: Arc<Watched>) -> Arc<Set> {
+        let terms = Terms {
+            upstream: self.settings.name.clone(),
+            peer: self.peer(),
+            keepalive: self.settings.keepalive,
+            streams_per_trunk: self.settings.streams_per_trunk as u64,
+        };
+        let (logins, records) = (Logins::default(), Arc::new(AtomicBool::new(false)));
+        let dialler = Arc::new(Dialler {
+            proxy: self.proxy.clone(),
+            peer: self.peer(),
+            login,
+            cluster: self.settings.cluster.clone(),
+            known_hosts: self.settings.known_hosts.clone(),
+            connect_timeout: self.settings.connect_timeout,
+            watched: watched.clone(),
+            logins: logins.clone(),
+            records: records.clone(),
+            budget: self.budget.clone(),
+        });
+        let dial = Box::new(move || {
+            let dialler = dialler.clone();
+            Box::pin(async move { dialler.dial().await }) as std::pin::Pin<Box<dyn Future<Output = Dialled> + Send>>
+        });
+        let trunks = Trunks::new(terms, dial, self.failures.clone());
+        Arc::new(Set { trunks, watched, logins, records })
+    }
+
+    fn sets(&self) -> MutexGuard<'_, BTreeMap<Who, Arc<Set>>> {
+        self.sets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Set {
+    /// A caller that does not say its login may use any the certificate names.
+    async fn allow_all_logins(&self) {
+        if let Ok(identity) = usable(&self.watched).await {
+            identity.principals().iter().for_each(|login| self.logins.allow(login));
+        }
+    }
+}
+
+/// A snapshot whose identity may be used now.
+struct Usable {
+    generation: u64,
+    snapshot: Arc<Snapshot>,
+}
+
+impl Usable {
+    fn identity(&self) -> Option<&Identity> {
+        self.snapshot.identity.as_ref().ok()
+    }
+
+    fn principals(&self) -> &[String] {
+        self.identity().map_or(&[], |identity| &identity.principals)
+    }
+}
+
+/// The newest identity, read again if its files changed.
+async fn usable(watched: &Arc<Watched>) -> Result<Usable, Failure> {
+    let watched = watched.clone();
+    let snapshot = off_the_loop(move || watched.refresh()).await?;
+    snapshot.usable(unix_now()).map_err(|error| error.to_failure())?;
+    Ok(Usable { generation: snapshot.generation, snapshot })
+}
+
+/// Files and agents may be slow: they are asked on a thread of their own.
+async fn off_the_loop<T: Send + 'static>(ask: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    let failed = |_| Failure::new(FailureKind::Internal, "reading the identity failed inside natssh").hint("natssh broker logs");
+    tokio::task::spawn_blocking(ask).await.map_err(failed)
+}
+
+/// Dials one trunk.
+struct Dialler {
+    proxy: NodeAddr,
+    peer: String,
+    login: Option<String>,
+    cluster: Option<String>,
+    known_hosts: Vec<PathBuf>,
+    connect_timeout: Duration,
+    watched: Arc<Watched>,
+    logins: Logins,
+    records: Arc<AtomicBool>,
+    budget: Arc<Budget>,
+}
+
+impl Dialler {
+    async fn dial(&self) -> Dialled {
+        match usable(&self.watched).await {
+            Ok(usable) => Dialled { generation: usable.generation, outcome: self.connect(&usable.snapshot).await },
+            Err(failure) => Dialled { generation: self.watched.current().generation, outcome: Err(failure) },
+        }
+    }
+
+    async fn connect(&self, snapshot: &Snapshot) -> Result<Connection, Failure> {
+        let deadline = Instant::now() + self.connect_timeout;
+        let identity = snapshot.identity.as_ref().map_err(IdentityError::to_failure)?;
+        let login = identity.login(self.login.as_deref()).map_err(|error| error.to_failure())?.to_owned();
+        let check = self.host_check(identity).await;
+        let dialled = timeout_at(deadline, TcpStream::connect((self.proxy.host.as_str(), self.proxy.port))).await;
+        let stream = match dialled {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(unreachable(&self.peer, &error).hint("natssh status")),
+            Err(_) => {
+                let text = format!("{} did not answer within {} s", self.peer, self.connect_timeout.as_secs());
+                return Err(Failure::new(FailureKind::Timeout, text).hint("natssh status"));
+            }
+        };
+        prepare(&stream);
+        let hello = Hello {
+            peer: self.peer.clone(),
+            login,
+            credential: identity.credential.clone(),
+            check,
+            agent_logins: self.logins.clone(),
+            budget: self.budget.clone(),
+        };
+        let connection = Connection::open(stream, hello, deadline).await?;
+        // Two booleans, RecordingProxy first; proxies before v7 do not know the
+        // question, and there the refusal of the first stream tells.
+        if let Ok(Ok(details)) = timeout_at(deadline, connection.ask("cluster-details@goteleport.com")).await {
+            self.records.store(details.first().is_some_and(|byte| *byte != 0), Relaxed);
+        }
+        Ok(connection)
+    }
+
+    /// Trust in the proxy: what the identity brings, and files of the user's own.
+    async fn host_check(&self, identity: &Identity) -> HostCheck {
+        let mut known = (*identity.authorities).clone();
+        for path in &self.known_hosts {
+            match tokio::fs::read_to_string(path).await {
+                Ok(text) => known.extend(KnownHosts::parse(&text, &path.to_string_lossy(), Dialect::OpenSsh)),
+                Err(error) => tracing::warn!(path = %path.display(), %error, "known_hosts not read"),
+            }
+        }
+        let mut names = Names::new(&self.proxy.host, self.proxy.port).with_teleport_role("Proxy");
+        if let Some(cluster) = &self.cluster {
+            names = names.in_cluster(cluster);
+        }
+        // Teleport up to v8 signs its certificates with SHA-1.
+        Box::new(move |presented| {
+            let verdict = host_key::verify(&known, &names, *presented, unix_now(), Sha1::Allowed);
+            verdict.map(drop).map_err(|error| error.to_failure())
+        })
+    }
+}
+
+/// An entry of `status` with nothing in it yet.
+pub(super) fn blank(name: &str, kind: &str, address: &str) -> status::Upstream {
+    status::Upstream {
+        name: name.into(),
+        kind: kind.into(),
+        address: address.into(),
+        cluster: None,
+        state: UpstreamState::Idle,
+        identity: None,
+        trunks: Vec::new(),
+        streams: 0,
+        streams_total: 0,
+        streams_cut: 0,
+        dials_ok: 0,
+        dials_failed: 0,
+        round_trip_ms: None,
+        last_error: None,
+        next_dial_at: None,
+        server: None,
+        sha1: false,
+        idle_limit_seconds: None,
+        warnings: Vec::new(),
+    }
+}

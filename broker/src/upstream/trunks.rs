@@ -1,0 +1,466 @@
+//! The trunks of one upstream for one identity: leased, dialled, watched, drained.
+//!
+//! The [`Ledger`] decides which trunk takes a stream; this file does what it
+//! says. One dial is made at a time, whoever waits for it, and it outlives the
+//! caller who asked first. A dial that failed is tried again for as long as
+//! somebody waits, and in the background while the upstream was in use.
+
+use super::ledger::{Health, Ledger, Limits, TrunkId};
+use super::trunk::{Seen, Trunk};
+use crate::backoff;
+use crate::failures::{Failures, record, unix_now};
+use crate::ssh::Connection;
+use natssh_wire::status::{self, FailureRecord, TrunkState, UpstreamState};
+use natssh_wire::{Failure, FailureKind};
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+/// With somebody waiting, a failed dial is repeated at least this often.
+const IMPATIENT: Duration = Duration::from_secs(1);
+/// A refusal that a person has to mend is remembered for so long, unless the identity changes.
+const REFUSED_FOR: Duration = Duration::from_secs(30);
+/// The same for a key or file that can be mended without the server noticing.
+const UNUSABLE_FOR: Duration = Duration::from_secs(2);
+/// A lost upstream is dialled again by itself while its last use is no older than this.
+const IN_USE: Duration = Duration::from_secs(600);
+/// How long after a reconnection "offline" may only mean "not back yet".
+const REJOINING: Duration = Duration::from_secs(30);
+
+/// Dials one connection; how is the upstream's business.
+pub type Dial = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Dialled> + Send>> + Send + Sync>;
+
+/// What came of a dial.
+pub struct Dialled {
+    /// The generation of the identity that was used.
+    pub generation: u64,
+    /// The connection, or why there is none.
+    pub outcome: Result<Connection, Failure>,
+}
+
+/// What does not change in the life of [`Trunks`].
+pub struct Terms {
+    /// The upstream's name.
+    pub upstream: String,
+    /// The server, for messages.
+    pub peer: String,
+    /// Time between keepalives.
+    pub keepalive: Duration,
+    /// Streams a trunk takes at a time.
+    pub streams_per_trunk: u64,
+}
+
+/// The trunks of one upstream for one identity.
+pub struct Trunks {
+    terms: Terms,
+    dial: Dial,
+    failures: Arc<Failures>,
+    state: Mutex<State>,
+    /// Changes whenever a waiting caller should look again.
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct State {
+    ledger: Ledger,
+    trunks: HashMap<TrunkId, Arc<Trunk>>,
+    dialling: bool,
+    /// Set while no dial has succeeded since the last failure.
+    down: Option<Down>,
+    draining: bool,
+    last_use: Option<Instant>,
+    reconnected_at: Option<Instant>,
+    /// Learned from a trunk that was cut for silence: how long a stream may be silent.
+    idle_limit: Option<Duration>,
+    facts: Facts,
+}
+
+struct Down {
+    failure: Failure,
+    failed_at: Instant,
+    wait: Duration,
+    failures: u32,
+    /// The generation that was refused, where trying again would not help.
+    refused: Option<Refusal>,
+}
+
+struct Refusal {
+    until: Instant,
+    generation: u64,
+}
+
+/// Counters and findings for `status`.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// Streams opened.
+    pub streams_total: u64,
+    /// Streams that ended with their trunk.
+    pub streams_cut: u64,
+    /// Dials that succeeded.
+    pub dials_ok: u64,
+    /// Dials that failed.
+    pub dials_failed: u64,
+    /// The last failure.
+    pub last_error: Option<FailureRecord>,
+    /// The server's identification.
+    pub server: Option<String>,
+    /// True when the server knows nothing newer than SHA-1 RSA.
+    pub sha1: bool,
+}
+
+/// A place on a trunk; dropping it gives it back.
+pub struct Lease {
+    trunks: Arc<Trunks>,
+    id: TrunkId,
+    trunk: Arc<Trunk>,
+}
+
+impl Lease {
+    /// The connection to open the stream on.
+    pub fn connection(&self) -> &Arc<Connection> {
+        &self.trunk.connection
+    }
+
+    /// The upstream whose trunk this is.
+    pub fn trunks(&self) -> &Arc<Trunks> {
+        &self.trunks
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.trunks.lock().ledger.give_back(self.id, std::time::Instant::now());
+        self.trunks.sweep();
+    }
+}
+
+impl Trunks {
+    /// Trunks that are dialled with `dial` when they are needed.
+    pub fn new(terms: Terms, dial: Dial, failures: Arc<Failures>) -> Arc<Self> {
+        Arc::new(Self { terms, dial, failures, state: Mutex::default(), changed: watch::Sender::new(0) })
+    }
+
+    /// A place on a trunk of `generation`, dialling one if need be.
+    ///
+    /// # Errors
+    /// The last dial's failure, once `deadline` has passed or at once where waiting is no use.
+    pub async fn lease(self: &Arc<Self>, generation: u64, deadline: Instant) -> Result<Lease, Failure> {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.mark_unchanged();
+            let again = match self.try_lease(generation)? {
+                Ok(lease) => return Ok(lease),
+                Err(again) => again,
+            };
+            let look_again = async {
+                tokio::select! {
+                    _ = changed.changed() => {}
+                    () = sleep_until(again) => {}
+                }
+            };
+            if timeout_at(deadline, look_again).await.is_err() {
+                return Err(self.too_late());
+            }
+        }
+    }
+
+    /// A lease, or when to look again at the latest.
+    fn try_lease(self: &Arc<Self>, generation: u64) -> Result<Result<Lease, Instant>, Failure> {
+        let now = Instant::now();
+        let mut state = self.lock();
+        state.last_use = Some(now);
+        state.ledger.keep_only(generation);
+        if state.draining {
+            return Err(Failure::new(FailureKind::Draining, "the broker is shutting down")
+                .hint("natssh broker start"));
+        }
+        let limits = self.limits(&state);
+        if let Some(id) = state.ledger.take(generation, limits)
+            && let Some(trunk) = state.trunks.get(&id).cloned()
+        {
+            return Ok(Ok(Lease { trunks: self.clone(), id, trunk }));
+        }
+        if state.dialling {
+            return Ok(Err(now + IMPATIENT));
+        }
+        if let Some(down) = &state.down {
+            if down.refused.as_ref().is_some_and(|r| r.generation == generation && now < r.until) {
+                return Err(down.failure.clone());
+            }
+            let next = down.failed_at + down.wait.min(IMPATIENT);
+            if down.refused.is_none() && now < next {
+                return Ok(Err(next));
+            }
+        }
+        self.start_dial(&mut state);
+        Ok(Err(now + IMPATIENT))
+    }
+
+    /// A cluster that counts silence by stream and closes the whole connection
+    /// for it gets a connection for each stream.
+    fn limits(&self, state: &State) -> Limits {
+        Limits { streams: if state.idle_limit.is_some() { 1 } else { self.terms.streams_per_trunk } }
+    }
+
+    fn too_late(&self) -> Failure {
+        match &self.lock().down {
+            Some(down) if down.failures > 0 => down.failure.clone(),
+            _ => Failure::new(FailureKind::Timeout, format!("{} did not answer in time", self.terms.peer))
+                .hint("natssh status"),
+        }
+    }
+
+    fn start_dial(self: &Arc<Self>, state: &mut State) {
+        state.dialling = true;
+        let trunks = self.clone();
+        tokio::spawn(async move {
+            // A panic in the dial must not leave `dialling` set for ever.
+            let dialled = tokio::spawn((trunks.dial)()).await.unwrap_or_else(|_| {
+                let text = format!("dialling {} failed inside natssh", trunks.terms.peer);
+                let failure = Failure::new(FailureKind::Internal, text).hint("natssh broker logs");
+                Dialled { generation: 0, outcome: Err(failure) }
+            });
+            match dialled.outcome {
+                Ok(connection) => trunks.opened(connection, dialled.generation),
+                Err(failure) => trunks.dial_failed(failure, dialled.generation),
+            }
+        });
+    }
+
+    fn opened(self: &Arc<Self>, connection: Connection, generation: u64) {
+        let trunk = Arc::new(Trunk::new(connection));
+        let mut state = self.lock();
+        state.dialling = false;
+        if state.draining {
+            return;
+        }
+        let now = Instant::now();
+        if let Some(down) = state.down.take() {
+            tracing::info!(upstream = self.terms.upstream, failures = down.failures, "upstream is back");
+            state.reconnected_at = Some(now);
+        }
+        state.facts.dials_ok += 1;
+        state.facts.sha1 = trunk.connection.sha1();
+        state.facts.server = Some(trunk.connection.server().to_owned());
+        let id = state.ledger.add(generation, now.into_std());
+        state.trunks.insert(id, trunk.clone());
+        drop(state);
+        tracing::info!(upstream = self.terms.upstream, trunk = id, generation, "trunk opened");
+        self.wake();
+        let trunks = self.clone();
+        tokio::spawn(async move {
+            let reason = trunk
+                .watch(trunks.terms.keepalive, |seen| {
+                    trunks.lock().ledger.answers(id, seen == Seen::Answers);
+                    tracing::info!(upstream = trunks.terms.upstream, trunk = id, ?seen, "trunk");
+                    trunks.wake();
+                })
+                .await;
+            trunks.lost(id, &reason);
+        });
+    }
+
+    fn dial_failed(self: &Arc<Self>, failure: Failure, generation: u64) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        state.dialling = false;
+        state.facts.dials_failed += 1;
+        state.facts.last_error = Some(record(None, Some(&self.terms.upstream), &failure, unix_now()));
+        let failures = state.down.as_ref().map_or(1, |down| down.failures + 1);
+        let said = state.down.as_ref().is_some_and(|down| down.failure == failure);
+        let refused_for = match failure.kind {
+            FailureKind::Denied => Some(REFUSED_FOR),
+            FailureKind::Identity | FailureKind::HostKey | FailureKind::Config => Some(UNUSABLE_FOR),
+            _ => None,
+        };
+        if !said {
+            tracing::warn!(upstream = self.terms.upstream, reason = failure.message, "upstream is down");
+        }
+        state.down = Some(Down {
+            failure,
+            failed_at: now,
+            wait: backoff::wait(failures, rand::random()),
+            failures,
+            refused: refused_for.map(|time| Refusal { until: now + time, generation }),
+        });
+        drop(state);
+        self.wake();
+        self.redial_later();
+    }
+
+    /// Dials again after the back-off, while the upstream was in use lately.
+    fn redial_later(self: &Arc<Self>) {
+        let trunks = self.clone();
+        tokio::spawn(async move {
+            let wait = match &trunks.lock().down {
+                Some(down) if down.refused.is_none() => down.wait,
+                _ => return,
+            };
+            tokio::time::sleep(wait).await;
+            let mut state = trunks.lock();
+            let in_use = state.last_use.is_some_and(|used| used.elapsed() < IN_USE);
+            if in_use && state.down.is_some() && !state.dialling && !state.draining {
+                trunks.start_dial(&mut state);
+            }
+        });
+    }
+
+    fn lost(self: &Arc<Self>, id: TrunkId, reason: &str) {
+        let mut state = self.lock();
+        // Dropping the trunk cuts its connection; streams on it hear of it by themselves.
+        let _trunk = state.trunks.remove(&id);
+        let Some(entry) = state.ledger.remove(id) else { return };
+        state.facts.streams_cut += entry.streams;
+        if entry.health == Health::Draining && entry.streams == 0 {
+            return;
+        }
+        let text = format!("{} closed a trunk with {} open streams: {reason}", self.terms.peer, entry.streams);
+        let failure = Failure::new(FailureKind::Cut, text).hint("natssh status");
+        tracing::warn!(upstream = self.terms.upstream, trunk = id, streams = entry.streams, reason, "trunk lost");
+        state.facts.last_error = Some(record(None, Some(&self.terms.upstream), &failure, unix_now()));
+        self.failures.record(None, Some(&self.terms.upstream), &failure);
+        let alone = state.trunks.is_empty();
+        if alone && state.down.is_none() && !state.draining {
+            state.down = Some(Down {
+                failure,
+                failed_at: Instant::now(),
+                wait: backoff::wait(1, rand::random()),
+                failures: 0,
+                refused: None,
+            });
+        }
+        drop(state);
+        self.wake();
+        if alone {
+            self.redial_later();
+        }
+    }
+
+    /// Closes trunks that have nothing left to do.
+    pub fn sweep(&self) {
+        let mut state = self.lock();
+        for id in state.ledger.closable(std::time::Instant::now()) {
+            state.ledger.remove(id);
+            state.trunks.remove(&id);
+            tracing::info!(upstream = self.terms.upstream, trunk = id, "trunk closed");
+        }
+        drop(state);
+        self.wake();
+    }
+
+    /// True for a while after the proxy came back: nodes rejoin within seconds.
+    pub fn rejoining(&self) -> bool {
+        self.lock().reconnected_at.is_some_and(|at| at.elapsed() < REJOINING)
+    }
+
+    /// Counts a stream that was opened.
+    pub fn stream_opened(&self) {
+        self.lock().facts.streams_total += 1;
+    }
+
+    /// Notes that the cluster cuts connections for a stream's silence.
+    pub fn learn_idle_limit(&self, limit: Duration) {
+        let mut state = self.lock();
+        let known = state.idle_limit.get_or_insert(limit);
+        *known = limit.min(*known);
+        tracing::warn!(upstream = self.terms.upstream, seconds = limit.as_secs(), "the cluster has an idle limit");
+    }
+
+    /// Takes no new streams; trunks close with their last one.
+    pub fn drain(&self) {
+        let mut state = self.lock();
+        state.draining = true;
+        state.ledger.drain();
+        drop(state);
+        self.sweep();
+    }
+
+    /// Streams open now.
+    pub fn streams(&self) -> u64 {
+        self.lock().ledger.entries().iter().map(|e| e.streams).sum()
+    }
+
+    /// Adds what is known to the upstream's entry in `status`.
+    pub fn report(&self, entry: &mut status::Upstream) {
+        let state = self.lock();
+        let now = unix_now();
+        for known in state.ledger.entries() {
+            let Some(trunk) = state.trunks.get(&known.id) else { continue };
+            entry.trunks.push(status::Trunk {
+                id: known.id,
+                state: match known.health {
+                    Health::Open => TrunkState::Open,
+                    Health::Suspect => TrunkState::Suspect,
+                    Health::Draining => TrunkState::Draining,
+                },
+                opened_at: trunk.opened_at,
+                streams: known.streams,
+                streams_total: known.total,
+                identity_generation: known.generation,
+                round_trip_ms: trunk.round_trip_ms(),
+            });
+            entry.streams += known.streams;
+            entry.round_trip_ms = trunk.round_trip_ms().or(entry.round_trip_ms);
+        }
+        entry.state = worse(entry.state, state.upstream_state());
+        entry.streams_total += state.facts.streams_total;
+        entry.streams_cut += state.facts.streams_cut;
+        entry.dials_ok += state.facts.dials_ok;
+        entry.dials_failed += state.facts.dials_failed;
+        entry.sha1 |= state.facts.sha1;
+        if entry.last_error.as_ref().map(|e| e.at) < state.facts.last_error.as_ref().map(|e| e.at) {
+            entry.last_error.clone_from(&state.facts.last_error);
+        }
+        if state.facts.server.is_some() {
+            entry.server.clone_from(&state.facts.server);
+        }
+        if let Some(down) = &state.down {
+            let left = (down.failed_at + down.wait).saturating_duration_since(Instant::now());
+            entry.next_dial_at = Some(now + left.as_secs());
+        }
+        if let Some(limit) = state.idle_limit {
+            entry.idle_limit_seconds = Some(limit.as_secs());
+        }
+    }
+
+    fn wake(&self) {
+        self.changed.send_modify(|version| *version += 1);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn upstream_state(&self) -> UpstreamState {
+        let any = |health| self.ledger.entries().iter().any(|e| e.health == health);
+        if any(Health::Open) {
+            UpstreamState::Connected
+        } else if any(Health::Suspect) {
+            UpstreamState::Suspect
+        } else if self.down.is_some() {
+            UpstreamState::Down
+        } else if self.dialling {
+            UpstreamState::Connecting
+        } else {
+            UpstreamState::Idle
+        }
+    }
+}
+
+/// Of several sets of trunks, the one that needs attention speaks for the upstream.
+fn worse(a: UpstreamState, b: UpstreamState) -> UpstreamState {
+    let rank = |state| match state {
+        UpstreamState::Idle => 0,
+        UpstreamState::Connecting => 1,
+        UpstreamState::Connected => 2,
+        UpstreamState::Suspect => 3,
+        UpstreamState::Down => 4,
+    };
+    if rank(a) >= rank(b) { a } else { b }
+}
