@@ -69,7 +69,7 @@ fn begin(start: Start) -> Result<ExitCode, String> {
 }
 
 async fn live(start: Start, socket: &Path, instance: Instance) -> Result<ExitCode, String> {
-    let load: LoadSettings = Box::new(|| config::load_for_process());
+    let load: LoadSettings = Box::new(|| config::load(&config::Environment::of_process()));
     let broker = Broker::new(load, socket.to_owned()).map_err(|complaints| complaints.to_failure().to_string())?;
     let listener = instance.listener()?;
     tracing::info!(version = natssh_wire::VERSION, pid = std::process::id(), socket = %socket.display(), "broker started");
@@ -150,7 +150,7 @@ fn shut_off(start: Start) -> Result<(), String> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, setsid, umask};
     if start == Start::Detached {
         // Fails only for a process that leads a session already.
-        drop(setsid());
+        let _ = setsid();
         std::env::set_current_dir("/").map_err(|error| format!("/ cannot be entered: {error}"))?;
     }
     umask(rustix::fs::Mode::from_raw_mode(0o077));
@@ -159,7 +159,7 @@ fn shut_off(start: Start) -> Result<(), String> {
     setrlimit(Resource::Core, none).map_err(|error| format!("core dumps cannot be turned off: {error}"))?;
     // Two descriptors a stream: what the system allows is taken.
     let files = getrlimit(Resource::Nofile);
-    drop(setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum }));
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum });
     Ok(())
 }
 

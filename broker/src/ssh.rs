@@ -11,7 +11,7 @@ mod inbox;
 mod signer;
 
 pub use agent::Logins;
-pub use callbacks::HostCheck;
+pub use callbacks::{Ended, HostCheck};
 pub use channel::{Channel, Gone};
 pub use connect::{Connection, Hello, OpenError};
 pub use inbox::{Budget, End, TOTAL_LIMIT};

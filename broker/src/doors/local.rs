@@ -79,6 +79,8 @@ async fn serve_connection(broker: Arc<Broker>, socket: UnixStream, place: Option
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_LIMIT)
+        // A client that has said all it will say may still wait for the answer.
+        .half_close(true)
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades()
         .await;

@@ -123,6 +123,6 @@ fn private_folder(folder: &Path) -> Result<(), String> {
 /// Lets go of the starter's pipe: it waits for this end, and takes it as "ready".
 pub(super) fn release_stderr() {
     if let Ok(null) = OpenOptions::new().write(true).open("/dev/null") {
-        drop(rustix::stdio::dup2_stderr(&null));
+        let _ = rustix::stdio::dup2_stderr(&null);
     }
 }

@@ -18,12 +18,21 @@ use tokio::sync::watch;
 /// Decides whether the server's key is the expected one.
 pub type HostCheck = Box<dyn Fn(&Presented<'_>) -> Result<(), Failure> + Send>;
 
+/// How a connection ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// Why; lower case, no full stop.
+    pub reason: Arc<str>,
+    /// Channels that were open on it.
+    pub channels: usize,
+}
+
 /// What the callbacks and the connection's owner share.
 pub(super) struct Shared {
     inboxes: Mutex<HashMap<ChannelId, Arc<Inbox>>>,
     budget: Arc<Budget>,
-    /// Why the connection ended, once it has.
-    pub(super) ended: watch::Sender<Option<Arc<str>>>,
+    /// How the connection ended, once it has.
+    pub(super) ended: watch::Sender<Option<Ended>>,
     /// Why the server's key was refused: the library itself says only "unknown key".
     pub(super) refused: Mutex<Option<Failure>>,
     /// The identification the server sent.
@@ -53,21 +62,24 @@ impl Shared {
         self.lock().entry(id).or_insert_with(|| Arc::new(Inbox::new(self.budget.clone()))).clone()
     }
 
+    /// Channels that are open now.
+    pub(super) fn channels(&self) -> usize {
+        self.lock().len()
+    }
+
     /// Forgets a channel that this side has closed.
     pub(super) fn forget(&self, id: ChannelId) {
         self.lock().remove(&id);
     }
 
     fn finish(&self, reason: &str) {
+        if self.ended.borrow().is_some() {
+            return;
+        }
         let reason: Arc<str> = reason.into();
-        self.ended.send_if_modified(|ended| {
-            let first = ended.is_none();
-            if first {
-                *ended = Some(reason.clone());
-            }
-            first
-        });
-        for inbox in std::mem::take(&mut *self.lock()).into_values() {
+        let inboxes = std::mem::take(&mut *self.lock());
+        self.ended.send_replace(Some(Ended { reason: reason.clone(), channels: inboxes.len() }));
+        for inbox in inboxes.into_values() {
             inbox.end(End::Cut(reason.clone()));
         }
     }
@@ -205,6 +217,7 @@ pub(super) fn describe(error: &russh::Error) -> String {
     use russh::Error as E;
     match error {
         E::Disconnect | E::HUP | E::SendError | E::RecvError => "the connection was closed by the other side".into(),
+        E::IO(io) if io.kind() == std::io::ErrorKind::UnexpectedEof => "the connection was closed by the other side".into(),
         E::IO(io) => io.to_string(),
         E::KeepaliveTimeout => "the server stopped answering".into(),
         E::NoCommonAlgo { kind, theirs, .. } => {

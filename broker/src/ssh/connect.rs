@@ -1,7 +1,7 @@
 //! One authenticated SSH connection over any byte stream.
 
 use super::agent::{Logins, Offer};
-use super::callbacks::{Callbacks, HostCheck, Shared, describe, handshake_failure};
+use super::callbacks::{Callbacks, Ended, HostCheck, Shared, describe, handshake_failure};
 use super::channel::Channel;
 use super::guard::{Cut, Guarded, WRITE_STALL};
 use super::inbox::Budget;
@@ -100,9 +100,14 @@ impl Connection {
         self.shared.server.get().map_or("", String::as_str)
     }
 
-    /// Why the connection ended, once it has.
-    pub fn ended(&self) -> watch::Receiver<Option<Arc<str>>> {
+    /// How the connection ended, once it has.
+    pub fn ended(&self) -> watch::Receiver<Option<Ended>> {
         self.shared.ended.subscribe()
+    }
+
+    /// Channels that are open now.
+    pub fn channels(&self) -> usize {
+        self.shared.channels()
     }
 
     /// One round trip.
@@ -149,7 +154,7 @@ impl Connection {
         caller: &mut tokio::sync::oneshot::Sender<Result<Channel, OpenError>>,
     ) -> Result<Channel, OpenError> {
         let lost = |error: russh::Error| match &*self.shared.ended.borrow() {
-            Some(reason) => OpenError::Lost(reason.to_string()),
+            Some(ended) => OpenError::Lost(ended.reason.to_string()),
             None => OpenError::Lost(describe(&error)),
         };
         let opened = self.handle.channel_open_session().await.map_err(|error| match error {
@@ -175,7 +180,7 @@ impl Connection {
             Ok(true) => Ok(channel),
             Ok(false) => Err(OpenError::Refused(channel.inbox().stderr())),
             Err(_) => match &*self.shared.ended.borrow() {
-                Some(reason) => Err(OpenError::Lost(reason.to_string())),
+                Some(ended) => Err(OpenError::Lost(ended.reason.to_string())),
                 None => Err(OpenError::Refused(channel.inbox().stderr())),
             },
         }

@@ -14,15 +14,15 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep};
 
 /// How long a write may make no progress: as long as a path may leave keepalives unanswered.
-pub const WRITE_STALL: Duration = Duration::from_secs(45);
+pub(super) const WRITE_STALL: Duration = Duration::from_secs(45);
 
 /// Ends the stream when it is dropped.
 #[derive(Debug)]
-pub struct Cut(#[expect(dead_code, reason = "dropping it is the message")] oneshot::Sender<()>);
+pub(super) struct Cut(#[expect(dead_code, reason = "dropping it is the message")] oneshot::Sender<()>);
 
 /// A stream whose writes must make progress and that ends when its [`Cut`] is dropped.
 #[derive(Debug)]
-pub struct Guarded<S> {
+pub(super) struct Guarded<S> {
     inner: S,
     /// None once it was cut.
     cut: Option<oneshot::Receiver<()>>,
@@ -32,7 +32,7 @@ pub struct Guarded<S> {
 
 impl<S> Guarded<S> {
     /// Guards `inner`; `patience` is [`WRITE_STALL`] outside of tests.
-    pub fn new(inner: S, patience: Duration) -> (Self, Cut) {
+    pub(super) fn new(inner: S, patience: Duration) -> (Self, Cut) {
         let (sender, cut) = oneshot::channel();
         (Self { inner, cut: Some(cut), stall: None, patience }, Cut(sender))
     }

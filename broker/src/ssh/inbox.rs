@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
 /// Bytes one stream may leave unread.
-pub const STREAM_LIMIT: usize = 64 << 20;
+pub(super) const STREAM_LIMIT: usize = 64 << 20;
 /// Bytes all streams together may leave unread.
 pub const TOTAL_LIMIT: usize = 256 << 20;
 /// Small packets are gathered in chunks of this size, so that a flood of
@@ -59,7 +59,7 @@ impl Budget {
 
 /// One channel's inbox. Filled by the connection's callbacks, emptied by one reader.
 #[derive(Debug)]
-pub struct Inbox {
+pub(super) struct Inbox {
     state: Mutex<State>,
     /// Wakes the reader.
     changed: Notify,
@@ -96,7 +96,7 @@ pub enum End {
 
 /// What the callback has to do after handing bytes over.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Kept {
+pub(super) enum Kept {
     /// Nothing.
     Yes,
     /// Close the channel: its reader has been told why.
@@ -106,12 +106,12 @@ pub enum Kept {
 impl Inbox {
     /// An empty inbox that draws on `budget`.
     #[must_use]
-    pub fn new(budget: Arc<Budget>) -> Self {
+    pub(super) fn new(budget: Arc<Budget>) -> Self {
         Self { state: Mutex::default(), changed: Notify::new(), over: Notify::new(), budget }
     }
 
     /// Takes bytes that arrived. Never waits.
-    pub fn push(&self, data: &[u8]) -> Kept {
+    pub(super) fn push(&self, data: &[u8]) -> Kept {
         let mut state = self.lock();
         if state.end.is_some() || data.is_empty() {
             return Kept::Yes;
@@ -140,26 +140,26 @@ impl Inbox {
     }
 
     /// Takes text from the channel's standard error.
-    pub fn push_stderr(&self, data: &[u8]) {
+    pub(super) fn push_stderr(&self, data: &[u8]) {
         let mut state = self.lock();
         let room = STDERR_LIMIT - state.stderr.len().min(STDERR_LIMIT);
         state.stderr.extend_from_slice(&data[..data.len().min(room)]);
     }
 
     /// The peer answered the channel request.
-    pub fn reply(&self, accepted: bool) {
+    pub(super) fn reply(&self, accepted: bool) {
         self.lock().reply = Some(accepted);
         self.changed.notify_one();
     }
 
     /// The peer will send no more bytes; it may still read.
-    pub fn eof(&self) {
+    pub(super) fn eof(&self) {
         self.lock().eof = true;
         self.changed.notify_one();
     }
 
     /// Nothing more will happen on this channel. The first reason stays.
-    pub fn end(&self, end: End) {
+    pub(super) fn end(&self, end: End) {
         self.lock().end.get_or_insert(end);
         self.changed.notify_one();
         self.over.notify_waiters();
@@ -169,7 +169,7 @@ impl Inbox {
     ///
     /// # Errors
     /// Why the channel ended.
-    pub async fn answered(&self) -> Result<bool, End> {
+    pub(super) async fn answered(&self) -> Result<bool, End> {
         loop {
             {
                 let state = self.lock();
@@ -186,7 +186,7 @@ impl Inbox {
 
     /// The next bytes, in order; none once the peer has sent its last ones.
     /// Only one task may read.
-    pub async fn read(&self) -> Option<Bytes> {
+    pub(super) async fn read(&self) -> Option<Bytes> {
         loop {
             {
                 let mut state = self.lock();
@@ -204,12 +204,12 @@ impl Inbox {
     }
 
     /// Why the channel ended, once it has.
-    pub fn ended(&self) -> Option<End> {
+    pub(super) fn ended(&self) -> Option<End> {
         self.lock().end.clone()
     }
 
     /// Waits until nothing more will happen on this channel, whatever is unread.
-    pub async fn closed(&self) -> End {
+    pub(super) async fn closed(&self) -> End {
         loop {
             let over = self.over.notified();
             if let Some(end) = self.ended() {
@@ -220,7 +220,7 @@ impl Inbox {
     }
 
     /// What the peer wrote to the channel's standard error, as text.
-    pub fn stderr(&self) -> String {
+    pub(super) fn stderr(&self) -> String {
         String::from_utf8_lossy(&self.lock().stderr).into_owned()
     }
 

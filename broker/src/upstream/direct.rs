@@ -54,7 +54,7 @@ impl Direct {
 pub(super) fn prepare(stream: &TcpStream) {
     // Neither is worth failing a connection for.
     drop(stream.set_nodelay(true));
-    drop(rustix::net::sockopt::set_socket_keepalive(stream, true));
+    let _ = rustix::net::sockopt::set_socket_keepalive(stream, true);
 }
 
 /// A dial that failed, in words.

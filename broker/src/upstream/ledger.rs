@@ -8,23 +8,23 @@ use std::time::{Duration, Instant};
 
 /// A trunk is replaced after so many streams: what a long-lived connection
 /// accumulates, in the library here and in the proxy there, goes with it.
-pub const RETIRE_AFTER: u64 = 10_000;
+pub(super) const RETIRE_AFTER: u64 = 10_000;
 /// A trunk beyond the first is closed when it has carried nothing for so long.
-pub const SPARE_IDLE: Duration = Duration::from_secs(60);
+pub(super) const SPARE_IDLE: Duration = Duration::from_secs(60);
 
 /// What bounds a trunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub(super) struct Limits {
     /// Streams at a time.
     pub streams: u64,
 }
 
 /// Names a trunk; counts up from 1.
-pub type TrunkId = u64;
+pub(super) type TrunkId = u64;
 
 /// Whether a trunk takes streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Health {
+pub(super) enum Health {
     /// It answers.
     Open,
     /// It has not answered for a while.
@@ -35,7 +35,7 @@ pub enum Health {
 
 /// What is known of one trunk.
 #[derive(Debug, Clone)]
-pub struct Entry {
+pub(super) struct Entry {
     /// Its name.
     pub id: TrunkId,
     /// The generation of the identity that opened it.
@@ -51,14 +51,14 @@ pub struct Entry {
 
 /// The trunks of one upstream for one identity.
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub(super) struct Ledger {
     entries: Vec<Entry>,
     last: TrunkId,
 }
 
 impl Ledger {
     /// Books a trunk that was just opened.
-    pub fn add(&mut self, generation: u64, now: Instant) -> TrunkId {
+    pub(super) fn add(&mut self, generation: u64, now: Instant) -> TrunkId {
         self.last += 1;
         self.entries.push(Entry {
             id: self.last,
@@ -73,7 +73,7 @@ impl Ledger {
 
     /// Takes a place on the least loaded trunk of that generation, the youngest
     /// among equals; none if all are full.
-    pub fn take(&mut self, generation: u64, limits: Limits) -> Option<TrunkId> {
+    pub(super) fn take(&mut self, generation: u64, limits: Limits) -> Option<TrunkId> {
         let takes = |e: &&mut Entry| {
             e.generation == generation && e.health == Health::Open && e.streams < limits.streams.max(1)
         };
@@ -87,7 +87,7 @@ impl Ledger {
     }
 
     /// Gives a place back.
-    pub fn give_back(&mut self, id: TrunkId, now: Instant) {
+    pub(super) fn give_back(&mut self, id: TrunkId, now: Instant) {
         if let Some(entry) = self.entries.iter_mut().find(|e| e.id == id) {
             entry.streams = entry.streams.saturating_sub(1);
             entry.idle_since = now;
@@ -95,7 +95,7 @@ impl Ledger {
     }
 
     /// Sends trunks of other generations into draining; says whether there were any.
-    pub fn keep_only(&mut self, generation: u64) -> bool {
+    pub(super) fn keep_only(&mut self, generation: u64) -> bool {
         let mut changed = false;
         for entry in &mut self.entries {
             if entry.generation != generation && entry.health != Health::Draining {
@@ -107,27 +107,27 @@ impl Ledger {
     }
 
     /// Sends every trunk into draining.
-    pub fn drain(&mut self) {
+    pub(super) fn drain(&mut self) {
         for entry in &mut self.entries {
             entry.health = Health::Draining;
         }
     }
 
     /// Notes whether a trunk answers. One that drains goes on draining.
-    pub fn answers(&mut self, id: TrunkId, answers: bool) {
+    pub(super) fn answers(&mut self, id: TrunkId, answers: bool) {
         if let Some(entry) = self.entries.iter_mut().find(|e| e.id == id && e.health != Health::Draining) {
             entry.health = if answers { Health::Open } else { Health::Suspect };
         }
     }
 
     /// Strikes a trunk out; what it was, if it was there.
-    pub fn remove(&mut self, id: TrunkId) -> Option<Entry> {
+    pub(super) fn remove(&mut self, id: TrunkId) -> Option<Entry> {
         let index = self.entries.iter().position(|e| e.id == id)?;
         Some(self.entries.remove(index))
     }
 
     /// Trunks to close now: drained ones, and spare ones that nobody needed for a while.
-    pub fn closable(&self, now: Instant) -> Vec<TrunkId> {
+    pub(super) fn closable(&self, now: Instant) -> Vec<TrunkId> {
         let kept = self.entries.iter().filter(|e| e.health == Health::Open).map(|e| e.id).max();
         let spare = |e: &Entry| Some(e.id) != kept && now.duration_since(e.idle_since) >= SPARE_IDLE;
         self.entries
@@ -138,7 +138,7 @@ impl Ledger {
     }
 
     /// All of them, oldest first.
-    pub fn entries(&self) -> &[Entry] {
+    pub(super) fn entries(&self) -> &[Entry] {
         &self.entries
     }
 }
@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(ledger.take(1, LIMITS), Some(old));
         assert!(ledger.keep_only(2));
         assert_eq!(ledger.take(2, LIMITS), None);
-        assert_eq!(ledger.closable(now), []);
+        assert!(ledger.closable(now).is_empty());
         ledger.give_back(old, now);
         assert_eq!(ledger.closable(now), [old]);
     }
@@ -186,10 +186,10 @@ mod tests {
     fn the_last_trunk_stays_warm_and_spares_do_not() {
         let (mut ledger, now) = (Ledger::default(), Instant::now());
         let (a, b) = (ledger.add(1, now), ledger.add(1, now));
-        assert_eq!(ledger.closable(now), []);
+        assert!(ledger.closable(now).is_empty());
         assert_eq!(ledger.closable(now + SPARE_IDLE), [a]);
         ledger.remove(a);
-        assert_eq!(ledger.closable(now + SPARE_IDLE * 100), []);
+        assert!(ledger.closable(now + SPARE_IDLE * 100).is_empty());
         assert_eq!(ledger.entries()[0].id, b);
     }
 

@@ -1,6 +1,6 @@
 //! One trunk: an open connection of an upstream, and the watch over it.
 
-use crate::ssh::Connection;
+use crate::ssh::{Connection, Ended};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 const CLOSE_AFTER: u32 = 3;
 
 /// An open connection that carries streams.
-pub struct Trunk {
+pub(super) struct Trunk {
     /// The SSH connection.
     pub connection: Arc<Connection>,
     /// When it was authenticated, in seconds since 1970.
@@ -20,7 +20,7 @@ pub struct Trunk {
 
 /// What the watch saw.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Seen {
+pub(super) enum Seen {
     /// An answer, after silence.
     Answers,
     /// A whole interval without an answer.
@@ -29,30 +29,30 @@ pub enum Seen {
 
 impl Trunk {
     /// A trunk over a connection that was just opened.
-    pub fn new(connection: Connection) -> Self {
+    pub(super) fn new(connection: Connection) -> Self {
         let connection = Arc::new(connection);
         Self { connection, opened_at: crate::failures::unix_now(), round_trip_us: AtomicU64::new(0) }
     }
 
     /// The last keepalive's round trip.
-    pub fn round_trip_ms(&self) -> Option<f64> {
+    pub(super) fn round_trip_ms(&self) -> Option<f64> {
         let us = self.round_trip_us.load(Ordering::Relaxed);
         #[expect(clippy::cast_precision_loss, reason = "shown to a person")]
         (us > 0).then(|| us as f64 / 1000.0)
     }
 
     /// Asks for an answer every `every` until the connection ends, or three
-    /// went unanswered; tells `seen` of each change. Returns why it ended.
-    pub async fn watch(&self, every: Duration, mut seen: impl FnMut(Seen)) -> Arc<str> {
+    /// went unanswered; tells `seen` of each change. Returns how it ended.
+    pub(super) async fn watch(&self, every: Duration, mut seen: impl FnMut(Seen)) -> Ended {
         let mut ended = self.connection.ended();
         let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut silent = 0;
         loop {
             tokio::select! {
-                reason = ended.wait_for(Option::is_some) => {
-                    let reason = reason.ok().and_then(|reason| (*reason).clone());
-                    return reason.unwrap_or_else(|| "the connection ended".into());
+                gone = ended.wait_for(Option::is_some) => {
+                    let gone = gone.ok().and_then(|gone| gone.clone());
+                    return gone.unwrap_or_else(|| Ended { reason: "the connection ended".into(), channels: 0 });
                 }
                 _ = ticks.tick() => {}
             }
@@ -70,7 +70,8 @@ impl Trunk {
                     silent += 1;
                     seen(Seen::Silent);
                     if silent >= CLOSE_AFTER {
-                        return format!("no answer for {} s", every.as_secs() * u64::from(silent)).into();
+                        let reason = format!("no answer for {} s", every.as_secs() * u64::from(silent));
+                        return Ended { reason: reason.into(), channels: self.connection.channels() };
                     }
                     ticks.reset_immediately();
                 }

@@ -9,7 +9,7 @@ use super::ledger::{Health, Ledger, Limits, TrunkId};
 use super::trunk::{Seen, Trunk};
 use crate::backoff;
 use crate::failures::{Failures, record, unix_now};
-use crate::ssh::Connection;
+use crate::ssh::{Connection, Ended};
 use natssh_wire::status::{self, FailureRecord, TrunkState, UpstreamState};
 use natssh_wire::{Failure, FailureKind};
 use std::collections::HashMap;
@@ -32,7 +32,7 @@ const IN_USE: Duration = Duration::from_secs(600);
 const REJOINING: Duration = Duration::from_secs(30);
 
 /// Dials one connection; how is the upstream's business.
-pub type Dial = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Dialled> + Send>> + Send + Sync>;
+pub(super) type Dial = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Dialled> + Send>> + Send + Sync>;
 
 /// What came of a dial.
 pub struct Dialled {
@@ -95,7 +95,7 @@ struct Refusal {
 
 /// Counters and findings for `status`.
 #[derive(Debug, Clone, Default)]
-pub struct Facts {
+pub(super) struct Facts {
     /// Streams opened.
     pub streams_total: u64,
     /// Streams that ended with their trunk.
@@ -253,14 +253,14 @@ impl Trunks {
         self.wake();
         let trunks = self.clone();
         tokio::spawn(async move {
-            let reason = trunk
+            let ended = trunk
                 .watch(trunks.terms.keepalive, |seen| {
                     trunks.lock().ledger.answers(id, seen == Seen::Answers);
                     tracing::info!(upstream = trunks.terms.upstream, trunk = id, ?seen, "trunk");
                     trunks.wake();
                 })
                 .await;
-            trunks.lost(id, &reason);
+            trunks.lost(id, &ended);
         });
     }
 
@@ -309,18 +309,19 @@ impl Trunks {
         });
     }
 
-    fn lost(self: &Arc<Self>, id: TrunkId, reason: &str) {
+    fn lost(self: &Arc<Self>, id: TrunkId, ended: &Ended) {
         let mut state = self.lock();
         // Dropping the trunk cuts its connection; streams on it hear of it by themselves.
         let _trunk = state.trunks.remove(&id);
         let Some(entry) = state.ledger.remove(id) else { return };
-        state.facts.streams_cut += entry.streams;
-        if entry.health == Health::Draining && entry.streams == 0 {
+        let Ended { reason, channels } = ended;
+        state.facts.streams_cut += *channels as u64;
+        if entry.health == Health::Draining && *channels == 0 {
             return;
         }
-        let text = format!("{} closed a trunk with {} open streams: {reason}", self.terms.peer, entry.streams);
+        let text = format!("a trunk to {} was lost with {channels} open streams: {reason}", self.terms.peer);
         let failure = Failure::new(FailureKind::Cut, text).hint("natssh status");
-        tracing::warn!(upstream = self.terms.upstream, trunk = id, streams = entry.streams, reason, "trunk lost");
+        tracing::warn!(upstream = self.terms.upstream, trunk = id, streams = channels, %reason, "trunk lost");
         state.facts.last_error = Some(record(None, Some(&self.terms.upstream), &failure, unix_now()));
         self.failures.record(None, Some(&self.terms.upstream), &failure);
         let alone = state.trunks.is_empty();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// A refusal, and what to do about it.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub(super) enum Refusal {
     /// The proxy records sessions and wants the agent: ask again with it.
     WantsAgent(Failure),
     /// The node has no tunnel now; just after the proxy came back it may be on its way.
@@ -19,7 +19,7 @@ pub enum Refusal {
 }
 
 /// Reads the proxy's text for a stream to `node`.
-pub fn read(text: &str, node: &NodeAddr) -> Refusal {
+pub(super) fn read(text: &str, node: &NodeAddr) -> Refusal {
     let lower = text.to_lowercase();
     let has = |part: &str| lower.contains(part);
     let why = format!("natssh why {}", node.host);
@@ -68,7 +68,7 @@ pub fn read(text: &str, node: &NodeAddr) -> Refusal {
 }
 
 /// The limit in "Client exceeded idle timeout of 20s" (lib/srv/monitor.go), if the text is that.
-pub fn idle_limit(text: &str) -> Option<Duration> {
+pub(super) fn idle_limit(text: &str) -> Option<Duration> {
     let lower = text.to_lowercase();
     let after = &lower[lower.find("idle timeout of ")? + "idle timeout of ".len()..];
     go_duration(after.split_whitespace().next()?)
