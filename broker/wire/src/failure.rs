@@ -99,3 +99,45 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KINDS: [(FailureKind, &str, u16); 16] = [
+        (FailureKind::BadRequest, "bad_request", 400),
+        (FailureKind::Version, "version", 426),
+        (FailureKind::UnknownNode, "unknown_node", 404),
+        (FailureKind::Offline, "offline", 502),
+        (FailureKind::Ambiguous, "ambiguous", 409),
+        (FailureKind::Denied, "denied", 403),
+        (FailureKind::Identity, "identity", 401),
+        (FailureKind::HostKey, "host_key", 403),
+        (FailureKind::Unreachable, "unreachable", 502),
+        (FailureKind::Timeout, "timeout", 504),
+        (FailureKind::Busy, "busy", 503),
+        (FailureKind::Draining, "draining", 503),
+        (FailureKind::Config, "config", 500),
+        (FailureKind::Protocol, "protocol", 502),
+        (FailureKind::Cut, "cut", 502),
+        (FailureKind::Internal, "internal", 500),
+    ];
+
+    #[test]
+    fn the_words_on_the_wire_stay_what_they_are() {
+        for (kind, word, status) in KINDS {
+            assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{word}\""));
+            assert_eq!(serde_json::from_str::<FailureKind>(&format!("\"{word}\"")).unwrap(), kind);
+            assert_eq!(kind.http_status(), status);
+        }
+        assert_eq!(serde_json::from_str::<FailureKind>("\"newer\"").unwrap(), FailureKind::Internal);
+    }
+
+    #[test]
+    fn the_hint_follows_in_brackets() {
+        let failure = Failure::new(FailureKind::Offline, "node web-3 is offline");
+        assert_eq!(failure.to_string(), "node web-3 is offline");
+        assert!(!serde_json::to_string(&failure).unwrap().contains("hint"));
+        assert_eq!(failure.hint("natssh status").to_string(), "node web-3 is offline (natssh status)");
+    }
+}

@@ -7,10 +7,12 @@ pub mod failure;
 pub mod head;
 pub mod node;
 pub mod paths;
+pub mod request;
 pub mod status;
 
 pub use failure::{Failure, FailureKind};
 pub use node::NodeAddr;
+pub use request::ConnectRequest;
 
 /// The version of the local API, sent as `Natssh-Protocol` by both sides.
 ///

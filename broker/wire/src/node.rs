@@ -26,10 +26,15 @@ impl NodeAddr {
             return Err(BadNodeAddr("the host name is empty".into()));
         }
         if host.len() > 255 {
-            return Err(BadNodeAddr(format!("the host name has {} characters; 255 is the limit", host.len())));
+            return Err(BadNodeAddr(format!(
+                "the host name has {} characters; 255 is the limit",
+                host.len()
+            )));
         }
-        // `@` and blanks would change the meaning of Teleport's subsystem name and of an HTTP line.
-        if let Some(bad) = host.chars().find(|c| c.is_control() || c.is_whitespace() || "@[]/\\\"'%?#".contains(*c)) {
+        // `@` and blanks would change the meaning of Teleport's subsystem name and of an HTTP line;
+        // the rest is what an HTTP authority cannot hold. A name in another script has its `xn--` form.
+        if let Some(bad) = host.chars().find(|c| !c.is_ascii_graphic() || "@[]/\\\"'%?#<>^`{|}".contains(*c))
+        {
             return Err(BadNodeAddr(format!("the host name holds {bad:?}")));
         }
         match port.parse::<u16>() {
@@ -70,3 +75,50 @@ impl fmt::Display for BadNodeAddr {
 }
 
 impl std::error::Error for BadNodeAddr {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_bad_part_is_named() {
+        for (host, port, word) in [
+            ("", "22", "empty"),
+            ("a b", "22", "' '"),
+            ("root@web", "22", "'@'"),
+            ("web\r\nX:", "22", "'\\r'"),
+            ("büro", "22", "'ü'"),
+            ("web", "0", "port"),
+            ("web", "65536", "port"),
+            ("web", "", "port"),
+        ] {
+            let error = NodeAddr::new(host, port).unwrap_err().to_string();
+            assert!(error.contains(word), "{error:?} lacks {word:?}");
+        }
+        assert!(NodeAddr::new(&"a".repeat(256), "22").is_err());
+        assert!(NodeAddr::parse("web").unwrap_err().to_string().contains("no port"));
+        assert!(NodeAddr::parse("fe80::1:22").unwrap_err().to_string().contains("square brackets"));
+    }
+
+    #[test]
+    fn an_address_in_brackets_is_the_one_without() {
+        assert_eq!(NodeAddr::new("[::1]", "22"), NodeAddr::new("::1", "22"));
+        assert_eq!(NodeAddr::parse("[::1]:22").unwrap().to_string(), "[::1]:22");
+        assert_eq!(NodeAddr::parse("Web-3:22").unwrap().to_string(), "Web-3:22");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_accepted_reads_back_as_it_was(host in "\\PC{0,20}", port: u16) {
+            if let Ok(node) = NodeAddr::new(&host, &port.to_string()) {
+                prop_assert_eq!(NodeAddr::parse(&node.to_string()), Ok(node));
+            }
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text: String) {
+            let _ = NodeAddr::parse(&text);
+        }
+    }
+}

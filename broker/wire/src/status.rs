@@ -228,4 +228,44 @@ pub struct FailureRecord {
 pub struct Failures {
     /// Newest first.
     pub failures: Vec<FailureRecord>,
+    /// With `?node=`: the upstream that the node's route chooses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an older broker sends: every field that had no default when it was written, and nothing else.
+    const OLDEST: &str = r#"{
+        "version": "0.1.0", "protocol": 1, "pid": 7, "started_at": 100, "uptime_seconds": 5, "memory_bytes": 1,
+        "socket": "/s", "healthy": true, "draining": false,
+        "upstreams": [{"name": "t", "kind": "teleport", "address": "p:3023", "state": "connected",
+            "trunks": [{"id": 1, "state": "open", "opened_at": 101, "streams": 2, "streams_total": 3,
+                "identity_generation": 1, "from_a_newer_broker": {}}],
+            "streams": 2, "streams_total": 3, "streams_cut": 0, "dials_ok": 1, "dials_failed": 0}],
+        "identities": [{"name": "t", "source": "tsh profile t", "state": "not_yet_valid", "generation": 1}],
+        "failures": [{"at": 102, "count": 1, "kind": "offline", "message": "node n is offline"}],
+        "requests": {"accepted": 1, "strangers": 0, "malformed": 0, "timed_out": 0, "busy": 0}
+    }"#;
+
+    #[test]
+    fn fields_with_a_default_may_be_missing_and_unknown_ones_present() {
+        let status: Status = serde_json::from_str(OLDEST).unwrap();
+        assert_eq!(status.upstreams[0].state, UpstreamState::Connected);
+        assert_eq!(status.upstreams[0].trunks[0].round_trip_ms, None);
+        assert_eq!(status.identities[0].state, IdentityState::NotYetValid);
+        assert_eq!(status.failures[0].node, None);
+    }
+
+    #[test]
+    fn a_status_reads_back_as_it_was() {
+        let status: Status = serde_json::from_str(OLDEST).unwrap();
+        let text = serde_json::to_string(&status).unwrap();
+        assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status);
+        let failures = Failures { failures: status.failures, upstream: Some("t".into()) };
+        let text = serde_json::to_string(&failures).unwrap();
+        assert_eq!(serde_json::from_str::<Failures>(&text).unwrap(), failures);
+    }
 }
