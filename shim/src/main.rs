@@ -1,2 +1,54 @@
-//! The shim.
-fn main() {}
+//! `natssh`: the small program that asks the broker.
+//!
+//! It starts in about the time of `/bin/true`: no configuration is read, no
+//! runtime is started, and what needs either is `natssh-broker`, which it
+//! becomes by exec. It exits 255 where ssh would: "could not reach".
+
+mod broker;
+mod call;
+mod cli;
+mod pass_fd;
+mod place;
+mod program;
+mod proxy;
+mod relay;
+mod start;
+mod status;
+mod table;
+mod why;
+mod words;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use natssh_wire::Failure;
+use std::process::ExitCode;
+
+/// The exit status of "could not reach", as ssh and Ansible know it.
+const UNREACHABLE: u8 = 255;
+/// The exit status of a question that no broker was there to answer.
+const NO_BROKER: u8 = 3;
+
+fn main() -> ExitCode {
+    let begun = std::time::Instant::now();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => return cli::explain(&usage),
+    };
+    let done = match cli.command {
+        Command::Proxy(asked) => return proxy::run(&asked, begun),
+        Command::Status { json } => status::run(json),
+        Command::Why { host } => why::run(&host),
+        Command::Broker { command } => broker::run(&command),
+        Command::SshConfig { words } => program::ssh_config(&words),
+        Command::Config { words } => Err(program::become_broker("config", &words)),
+    };
+    done.unwrap_or_else(|failure| complain(&failure, 1))
+}
+
+/// Says on stderr, in one line, what failed and what to type.
+fn complain(failure: &Failure, status: u8) -> ExitCode {
+    // eprintln! would panic where stderr is closed.
+    let line = format!("natssh: {}\n", words::one_line(&failure.to_string()));
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
+    ExitCode::from(status)
+}

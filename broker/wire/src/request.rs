@@ -94,6 +94,16 @@ pub fn encode_post(path: &str) -> Result<Vec<u8>, Failure> {
     Ok(head.into_bytes())
 }
 
+/// A request that every version answers, because it says none: how a broker of another version is stopped.
+///
+/// # Errors
+/// When `path` holds a blank or a control character.
+pub fn encode_unversioned(method: &str, path: &str) -> Result<Vec<u8>, Failure> {
+    check_target(path)?;
+    Ok(format!("{method} {path} HTTP/1.1\r\nHost: natssh\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        .into())
+}
+
 /// Writes a value for use in a query: everything but letters, digits and `-._~` becomes `%XX`.
 #[must_use]
 pub fn percent_encode(value: &str) -> String {
@@ -141,12 +151,17 @@ pub fn check_protocol(header: Option<&str>) -> Result<(), Failure> {
 }
 
 fn start(method: &str, target: &str) -> Result<String, Failure> {
-    if target.is_empty() || target.bytes().any(|b| !b.is_ascii_graphic()) {
-        return Err(bad(format!("{target:?} cannot be asked for over HTTP")));
-    }
+    check_target(target)?;
     // HTTP/1.1 wants a Host; the socket has no name, so it names the program.
     let host = if method == "CONNECT" { target } else { "natssh" };
     Ok(format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n{PROTOCOL_HEADER}: {PROTOCOL}\r\n"))
+}
+
+fn check_target(target: &str) -> Result<(), Failure> {
+    match !target.is_empty() && target.bytes().all(|b| b.is_ascii_graphic()) {
+        true => Ok(()),
+        false => Err(bad(format!("{target:?} cannot be asked for over HTTP"))),
+    }
 }
 
 fn header(head: &mut String, name: &str, value: &str) -> Result<(), Failure> {
@@ -253,6 +268,7 @@ mod tests {
             }
             prop_assert!(encode_get(&target).is_err());
             prop_assert!(encode_post(&target).is_err());
+            prop_assert!(encode_unversioned("POST", &target).is_err());
         }
 
         #[test]

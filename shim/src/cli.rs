@@ -1,0 +1,155 @@
+//! The words of the command line; the comments here are the help.
+
+use clap::{Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Reach hosts behind NAT through a broker that keeps the connections open.
+#[derive(Debug, Parser)]
+#[command(name = "natssh", version, arg_required_else_help = true, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Open a stream to HOST:PORT; made for ssh's ProxyCommand.
+    Proxy(Proxy),
+    /// Say what is open, what failed and what to type (exit status 0 healthy, 1 needs you, 3 no broker).
+    Status {
+        /// The broker's own answer; its fields are described in PROTOCOL.md.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say why HOST could not be reached lately, and what to do (exit status 0 nothing failed, 1 something did).
+    Why {
+        /// The node as ssh was asked for it.
+        host: String,
+    },
+    /// Print a fragment for ~/.ssh/config, so that stock ssh goes through natssh.
+    #[command(name = "ssh-config", disable_help_flag = true)]
+    SshConfig {
+        /// Passed on to natssh-broker.
+        #[arg(value_name = "HOST", trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
+    },
+    /// Start, stop and look after the broker.
+    Broker {
+        #[command(subcommand)]
+        command: Broker,
+    },
+    /// Check or show the configuration.
+    #[command(disable_help_flag = true)]
+    Config {
+        /// `check` or `show`, and what natssh-broker takes with it.
+        #[arg(value_name = "check|show", trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
+    },
+}
+
+/// What `natssh proxy` was asked.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Proxy {
+    /// The node (ssh's %h).
+    pub(crate) host: String,
+    /// Its port (ssh's %p).
+    pub(crate) port: String,
+    /// Seconds to wait for the stream; never more than 9, because ssh itself sets no limit here.
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    pub(crate) connect_timeout: Duration,
+    /// The login on the node (ssh's %r), for routes and messages.
+    #[arg(long, value_name = "USER")]
+    pub(crate) login: Option<String>,
+    /// Whether to hand the connection to ssh (ProxyUseFdpass) or to copy its bytes.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) fdpass: Fdpass,
+}
+
+/// How the stream reaches the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Fdpass {
+    /// Hand over if stdin and stdout are one unix socket on which the caller waits in silence.
+    Auto,
+    /// Hand over.
+    Yes,
+    /// Copy.
+    No,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Broker {
+    /// Start the broker, if none runs.
+    Start,
+    /// Stop it: no new streams, and open ones get a moment to end.
+    Stop(Wait),
+    /// Stop it, and start it again.
+    Restart(Wait),
+    /// Read the configuration and the identities again.
+    Reload,
+    /// Show the end of its log.
+    Logs {
+        /// Go on as it grows.
+        #[arg(short, long)]
+        follow: bool,
+        /// How many lines.
+        #[arg(short = 'n', long, value_name = "LINES", default_value_t = 50)]
+        lines: u32,
+    },
+    /// Run it in the foreground.
+    #[command(disable_help_flag = true)]
+    Run {
+        /// Passed on to natssh-broker.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Wait {
+    /// Seconds to wait for its end.
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub(crate) wait: Duration,
+}
+
+/// Shows help, or what was wrong with the words.
+pub(crate) fn explain(usage: &clap::Error) -> ExitCode {
+    let _ = usage.print();
+    let for_ssh = std::env::args_os().nth(1).is_some_and(|word| word == "proxy");
+    match usage.exit_code() {
+        0 => ExitCode::SUCCESS,
+        _ if for_ssh => ExitCode::from(crate::UNREACHABLE),
+        _ => ExitCode::from(2),
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= 86_400.0 => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("a number of seconds above 0 is wanted".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_fit_together() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn words_for_the_broker_program_pass_through() {
+        let cli = Cli::try_parse_from(["natssh", "ssh-config", "--help", "web-*"]).unwrap();
+        assert!(matches!(cli.command, Command::SshConfig { words } if words == ["--help", "web-*"]));
+    }
+
+    #[test]
+    fn a_host_that_looks_like_an_option_is_refused() {
+        assert!(Cli::try_parse_from(["natssh", "proxy", "-oProxyCommand=x", "22"]).is_err());
+        assert!(Cli::try_parse_from(["natssh", "proxy", "web", "22", "--connect-timeout", "0"]).is_err());
+        assert!(Cli::try_parse_from(["natssh", "proxy", "web", "22", "--connect-timeout", "nan"]).is_err());
+    }
+}

@@ -1,0 +1,106 @@
+//! `natssh proxy`: ask for a stream, wait for the verdict, hand it over.
+//!
+//! ssh ignores its ConnectTimeout while it waits for a ProxyCommand, so every
+//! wait here ends by this program's own clock.
+
+use crate::call::{Call, Missed, check_version, left};
+use crate::cli::{Fdpass, Proxy};
+use crate::{UNREACHABLE, complain, pass_fd, place, relay, start};
+use natssh_wire::paths::Paths;
+use natssh_wire::{ConnectRequest, Failure, FailureKind, NodeAddr};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// The whole run up to the verdict, the start of a broker included: Ansible gives up after 10 s.
+const LIMIT: Duration = Duration::from_millis(8_900);
+/// The broker is told to answer this much earlier, so that its reason comes before our clock.
+const MARGIN: Duration = Duration::from_millis(150);
+/// Between two requests while a broker goes and another comes.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Opens the stream and gives it to the caller.
+pub(crate) fn run(asked: &Proxy, begun: Instant) -> ExitCode {
+    match open(asked, begun).and_then(|call| hand_over(call, asked.fdpass)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => complain(&failure, UNREACHABLE),
+    }
+}
+
+fn open(asked: &Proxy, begun: Instant) -> Result<Call, Failure> {
+    let node = NodeAddr::new(&asked.host, &asked.port)
+        .map_err(|e| Failure::new(FailureKind::BadRequest, e.to_string()).hint("natssh proxy HOST PORT"))?;
+    let paths = place::paths()?;
+    let mut request = ConnectRequest::new(node);
+    request.login = asked.login.clone();
+    request.agent = std::env::var("SSH_AUTH_SOCK").ok().filter(|path| path.starts_with('/'));
+
+    let limit = begun + LIMIT;
+    let mut deadline = limit.min(begun + asked.connect_timeout);
+    loop {
+        let call = match Call::open(&paths.socket, deadline) {
+            Ok(call) => call,
+            Err(Missed::Absent) => {
+                let call = start::start(&paths, limit)?;
+                // Waiting for a broker takes nothing from the patience with the node.
+                deadline = limit.min(Instant::now() + asked.connect_timeout);
+                call
+            }
+            Err(Missed::Failed(failure)) => return Err(failure),
+        };
+        match connect(&call, &mut request, deadline) {
+            Ok(()) => return Ok(call),
+            Err(failure) if Instant::now() + PAUSE >= deadline => return Err(last_word(failure, &paths)),
+            // Nothing has been opened yet, and the next broker is about to come.
+            Err(Missed::Absent) => std::thread::sleep(PAUSE),
+            Err(Missed::Failed(failure)) if failure.kind == FailureKind::Draining => {
+                std::thread::sleep(PAUSE);
+            }
+            Err(Missed::Failed(failure)) => return Err(failure),
+        }
+    }
+}
+
+fn connect(call: &Call, request: &mut ConnectRequest, deadline: Instant) -> Result<(), Missed> {
+    request.timeout = left(deadline).saturating_sub(MARGIN).max(Duration::from_millis(1));
+    let bytes = request.encode().map_err(Missed::Failed)?;
+    let head = call.ask(&bytes, deadline)?;
+    check_version(&head).map_err(Missed::Failed)?;
+    match head.status {
+        200 => Ok(()),
+        _ => Err(Missed::Failed(call.refusal(&head, deadline))),
+    }
+}
+
+fn last_word(missed: Missed, paths: &Paths) -> Failure {
+    match missed {
+        Missed::Failed(failure) => failure,
+        Missed::Absent => Failure::new(FailureKind::Unreachable, "the broker leaves without an answer")
+            .hint(format!("see {}", paths.log.display())),
+    }
+}
+
+fn hand_over(call: Call, how: Fdpass) -> Result<(), Failure> {
+    let (stdin, stdout) = (rustix::stdio::stdin(), rustix::stdio::stdout());
+    let pass = match how {
+        Fdpass::Auto => pass_fd::is_awaited(stdin, stdout),
+        Fdpass::No => false,
+        Fdpass::Yes if pass_fd::can_carry(stdout) => true,
+        Fdpass::Yes => {
+            return Err(Failure::new(
+                FailureKind::BadRequest,
+                "stdout is no unix socket to pass a descriptor over",
+            )
+            .hint("ssh -o ProxyUseFdpass=yes"));
+        }
+    };
+    let stream = call.into_stream()?;
+    let cut = |what: String| Failure::new(FailureKind::Cut, what).hint("natssh status");
+    if pass {
+        return pass_fd::send(stdout, &stream).map_err(|e| cut(format!("pass the stream to ssh: {e}")));
+    }
+    match relay::run(stream) {
+        Ok(relay::End::Quiet) => Ok(()),
+        Ok(relay::End::Cut(e)) => Err(cut(format!("the stream from the broker broke: {e}"))),
+        Err(e) => Err(Failure::new(FailureKind::Internal, format!("start a thread: {e}"))),
+    }
+}
