@@ -15,7 +15,6 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use names::HostNames;
-pub(crate) use names::glob_matches;
 
 /// How the lines of a file are meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,9 +1,11 @@
 //! The first field of a known_hosts line: patterns, or the hash of one name.
 
+use crate::pattern::glob_matches;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, Mac as _};
 use sha1::Sha1;
+use std::fmt;
 
 /// The hosts that one line is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,30 +82,19 @@ impl HostNames {
     }
 }
 
-/// OpenSSH's wildcards: `*` is any run of characters, dots included, `?` exactly one.
-///
-/// At most pattern × text steps, whatever the pattern.
-pub(crate) fn glob_matches(glob: &str, text: &str) -> bool {
-    let (glob, text) = (glob.as_bytes(), text.as_bytes());
-    let (mut g, mut t) = (0, 0);
-    // Where to resume when the run taken by the last `*` proves too short.
-    let mut retry: Option<(usize, usize)> = None;
-    while t < text.len() {
-        match glob.get(g) {
-            Some(b'*') => {
-                g += 1;
-                retry = Some((g, t));
-            }
-            Some(&c) if c == b'?' || c == text[t] => {
-                g += 1;
-                t += 1;
-            }
-            _ => {
-                let Some((after_star, taken)) = retry else { return false };
-                retry = Some((after_star, taken + 1));
-                (g, t) = (after_star, taken + 1);
+/// As the field of a known_hosts line.
+impl fmt::Display for HostNames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Form::Hashed { salt, hash } => write!(f, "|1|{}|{}", BASE64.encode(salt), BASE64.encode(hash)),
+            Form::Patterns(patterns) => {
+                for (n, pattern) in patterns.iter().enumerate() {
+                    let comma = if n == 0 { "" } else { "," };
+                    let mark = if pattern.negated { "!" } else { "" };
+                    write!(f, "{comma}{mark}{}", pattern.glob)?;
+                }
+                Ok(())
             }
         }
     }
-    glob[g..].iter().all(|c| *c == b'*')
 }

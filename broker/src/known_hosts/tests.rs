@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::identity::testing::{ed25519, public_line, ssh_keygen};
+use crate::pattern::glob_matches;
 use base64::Engine as _;
 use hmac::{Hmac, Mac as _};
 use proptest::prelude::*;

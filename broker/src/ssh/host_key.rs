@@ -14,7 +14,8 @@ mod tests;
 
 pub use error::{Fault, HostKeyError, describe};
 
-use crate::known_hosts::{KnownHosts, Line, Marker, Origin, glob_matches};
+use crate::known_hosts::{KnownHosts, Line, Marker, Origin};
+use crate::pattern::glob_matches;
 use ssh_key::public::KeyData;
 use ssh_key::{Algorithm, Certificate, Fingerprint, HashAlg, PublicKey};
 

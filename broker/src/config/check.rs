@@ -1,0 +1,190 @@
+//! What the tables of a file mean to each other: names that must exist, keys that exclude each other.
+//!
+//! Pure. It reports everything it finds; what passes here resolves without an error.
+
+use super::complaint::Complaint;
+use super::file::{At, File, IdentityTable, KindWord, RouteTable, UpstreamTable};
+use super::page::closest;
+use crate::routes::DIRECT;
+
+/// Complains about a file that was read, given the name of the current tsh profile,
+/// which is an upstream and an identity as well.
+#[must_use]
+pub(super) fn check(file: &File, profile: Option<&str>) -> Vec<Complaint> {
+    let mut checker = Checker { file, profile, complaints: Vec::new() };
+    for (name, table) in &file.upstreams {
+        checker.upstream(name, table);
+    }
+    for (name, table) in &file.identities {
+        checker.identity(name, table);
+    }
+    for (n, route) in file.routes.iter().enumerate() {
+        checker.route(&format!("[[route]] number {}", n + 1), route);
+    }
+    if let Some(default) = &file.default {
+        checker.upstream_exists("default", default);
+    }
+    checker.complaints
+}
+
+struct Checker<'f> {
+    file: &'f File,
+    profile: Option<&'f str>,
+    complaints: Vec<Complaint>,
+}
+
+impl Checker<'_> {
+    fn upstream(&mut self, name: &str, table: &UpstreamTable) {
+        let title = format!("[upstream.{name}]");
+        self.name_is_plain(&title, name, table.line);
+        let Some(kind) = &table.kind else {
+            return;
+        };
+        if name == DIRECT && kind.value != KindWord::Direct {
+            self.complain(
+                kind.line,
+                format!("{title}: \"direct\" is the name of plain TCP; call this upstream otherwise"),
+            );
+        }
+        match kind.value {
+            KindWord::Teleport => {
+                self.identity_exists(&title, table.identity.as_ref());
+                if table.identity.is_none() && self.file.identities.len() > 1 {
+                    let names: Vec<_> = self.file.identities.keys().map(String::as_str).collect();
+                    let message = format!(
+                        "{title}: there are several identities; choose one with identity = \"…\": {}",
+                        names.join(", ")
+                    );
+                    self.complain(table.line, message);
+                }
+            }
+            KindWord::Direct => {
+                let foreign = [
+                    ("proxy", table.proxy.as_ref().map(|at| at.line)),
+                    ("cluster", table.cluster.as_ref().map(|at| at.line)),
+                    ("identity", table.identity.as_ref().map(|at| at.line)),
+                    ("login", table.login.as_ref().map(|at| at.line)),
+                    ("known_hosts", table.known_hosts.as_ref().map(|at| at.line)),
+                    ("streams_per_trunk", table.streams_per_trunk.as_ref().map(|at| at.line)),
+                    ("keepalive", table.keepalive.as_ref().map(|at| at.line)),
+                ];
+                for (key, line) in foreign {
+                    if let Some(line) = line {
+                        self.complain(
+                            line,
+                            format!("{title}: {key} means nothing to plain TCP (kind = \"direct\")"),
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    fn identity(&mut self, name: &str, table: &IdentityTable) {
+        let title = format!("[identity.{name}]");
+        self.name_is_plain(&title, name, table.line);
+        let sources = [
+            ("tsh", table.tsh.as_ref().map(|at| at.line)),
+            ("file", table.file.as_ref().map(|at| at.line)),
+            ("directory", table.directory.as_ref().map(|at| at.line)),
+            ("key", table.key.as_ref().map(|at| at.line)),
+            ("agent", table.agent.as_ref().map(|at| at.line)),
+        ];
+        let given: Vec<_> = sources.iter().filter_map(|(key, line)| line.map(|line| (*key, line))).collect();
+        match given.as_slice() {
+            [_] => {}
+            [] => {
+                self.complain(
+                    table.line,
+                    format!("{title}: needs one of tsh, file, directory, key or agent"),
+                );
+            }
+            [first, others @ ..] => {
+                for (key, line) in others {
+                    self.complain(
+                        *line,
+                        format!("{title}: {key} beside {}: an identity has one source", first.0),
+                    );
+                }
+            }
+        }
+        for (key, line, companion, present) in [
+            ("home", table.home.as_ref().map(|at| at.line), "tsh", table.tsh.is_some()),
+            ("certificate", table.certificate.as_ref().map(|at| at.line), "key", table.key.is_some()),
+        ] {
+            if let (Some(line), false) = (line, present) {
+                self.complain(line, format!("{title}: {key} means nothing without {companion}"));
+            }
+        }
+    }
+
+    fn route(&mut self, title: &str, route: &RouteTable) {
+        if let Some(hosts) = &route.hosts
+            && hosts.value.iter().all(|pattern| pattern.value.is_negated())
+        {
+            let message = "hosts takes no host at all; add a pattern without \"!\", such as \"*\"";
+            self.complain(hosts.line, format!("{title}: {message}"));
+        }
+        if let Some(upstream) = &route.upstream {
+            self.upstream_exists(title, upstream);
+        }
+        self.identity_exists(title, route.identity.as_ref());
+        let target = route.upstream.as_ref().map(|upstream| upstream.value.as_str());
+        if target.is_some_and(|name| self.is_direct(name)) {
+            for (key, line) in [
+                ("cluster", route.cluster.as_ref().map(|at| at.line)),
+                ("login", route.login.as_ref().map(|at| at.line)),
+                ("identity", route.identity.as_ref().map(|at| at.line)),
+            ] {
+                if let Some(line) = line {
+                    self.complain(
+                        line,
+                        format!("{title}: {key} means nothing to an upstream that is plain TCP"),
+                    );
+                }
+            }
+        }
+    }
+
+    fn is_direct(&self, upstream: &str) -> bool {
+        match self.file.upstreams.get(upstream) {
+            Some(table) => table.kind.as_ref().is_some_and(|kind| kind.value == KindWord::Direct),
+            None => upstream == DIRECT,
+        }
+    }
+
+    fn upstream_exists(&mut self, title: &str, name: &At<String>) {
+        let known: Vec<&str> =
+            self.file.upstreams.keys().map(String::as_str).chain(self.profile).chain([DIRECT]).collect();
+        self.exists(title, "upstream", name, &known);
+    }
+
+    fn identity_exists(&mut self, title: &str, name: Option<&At<String>>) {
+        let Some(name) = name else { return };
+        let known: Vec<&str> = self.file.identities.keys().map(String::as_str).chain(self.profile).collect();
+        self.exists(title, "identity", name, &known);
+    }
+
+    fn exists(&mut self, title: &str, noun: &str, name: &At<String>, known: &[&str]) {
+        if known.contains(&name.value.as_str()) {
+            return;
+        }
+        let advice = match closest(&name.value, known.iter().copied()) {
+            Some(near) => format!("; did you mean {near:?}?"),
+            None if known.is_empty() => "; write its table, or log in with tsh".into(),
+            None => format!("; there is {}", known.join(", ")),
+        };
+        self.complain(name.line, format!("{title}: no {noun} is called {:?}{advice}", name.value));
+    }
+
+    /// Names go into status, logs and comments: no line breaks, nothing invisible.
+    fn name_is_plain(&mut self, title: &str, name: &str, line: usize) {
+        if name.is_empty() || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            self.complain(line, format!("{}: a name is one word", title.escape_debug()));
+        }
+    }
+
+    fn complain(&mut self, line: usize, message: impl Into<String>) {
+        self.complaints.push(Complaint { line, message: message.into() });
+    }
+}

@@ -1,0 +1,227 @@
+//! From the file and the tsh profile to `Settings`: every default filled in, every rule in its order.
+//!
+//! Pure. Rules come in this order: `[[route]]`s, names that end in the cluster or
+//! the proxy of an upstream of the file, the same for the current tsh profile, `default`.
+
+use super::file::{At, File, IdentityTable, KindWord, RouteTable, UpstreamTable};
+use super::known::{Known, TshProfile};
+use super::{Kind, Settings, Upstream};
+use crate::identity::Source;
+use crate::pattern::Pattern;
+use crate::routes::{DIRECT, Routes, Rule};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A dial's deadline: below the 10 s that Ansible gives a connection.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// After this silence a trunk is suspect; after three times this it is closed.
+pub const KEEPALIVE: Duration = Duration::from_secs(15);
+/// What tbot puts on one connection too; a proxy has no limit of its own.
+pub const STREAMS_PER_TRUNK: u32 = 100;
+
+/// Resolves a checked file; none means an empty one.
+#[must_use]
+pub(super) fn resolve(path: Option<&Path>, file: &File, known: &Known) -> Settings {
+    let resolver = Resolver { path, file, known };
+    let mut settings = Settings {
+        path: path.map(Path::to_owned),
+        upstreams: BTreeMap::new(),
+        identities: BTreeMap::new(),
+        routes: Routes::default(),
+        warnings: known.warnings.clone(),
+    };
+    for (name, table) in &file.identities {
+        settings.identities.insert(name.clone(), resolver.source(table));
+    }
+    if let Some(profile) = &known.current {
+        let source = resolver.tsh(Some(profile.name.clone()));
+        settings.identities.entry(profile.name.clone()).or_insert(source);
+        settings.upstreams.insert(profile.name.clone(), of_profile(profile));
+    }
+    for (name, table) in &file.upstreams {
+        settings.upstreams.insert(name.clone(), resolver.upstream(name, table));
+    }
+    settings.upstreams.entry(DIRECT.into()).or_insert_with(|| Upstream::direct(DIRECT));
+    for upstream in settings.upstreams.values() {
+        if let Some(name) = &upstream.identity {
+            // Nobody is logged in and the file names no identity: whatever tsh logs in to later.
+            settings.identities.entry(name.clone()).or_insert_with(|| resolver.tsh(None));
+        }
+    }
+    settings.routes = resolver.routes(&settings.upstreams);
+    settings
+}
+
+struct Resolver<'r> {
+    path: Option<&'r Path>,
+    file: &'r File,
+    known: &'r Known,
+}
+
+impl Resolver<'_> {
+    fn upstream(&self, name: &str, table: &UpstreamTable) -> Upstream {
+        let (Some(KindWord::Teleport), Some(proxy)) =
+            (value(table.kind.as_ref()), value(table.proxy.as_ref()))
+        else {
+            let direct = Upstream::direct(name);
+            return Upstream {
+                connect_timeout: value(table.connect_timeout.as_ref()).unwrap_or(CONNECT_TIMEOUT),
+                ..direct
+            };
+        };
+        let identity = value(table.identity.as_ref()).unwrap_or_else(|| self.only_identity());
+        Upstream {
+            name: name.into(),
+            cluster: value(table.cluster.as_ref()).or_else(|| self.cluster_of(&identity)),
+            identity: Some(identity),
+            login: value(table.login.as_ref()),
+            known_hosts: value(table.known_hosts.as_ref())
+                .unwrap_or_default()
+                .iter()
+                .map(|file| self.path(&file.value))
+                .collect(),
+            connect_timeout: value(table.connect_timeout.as_ref()).unwrap_or(CONNECT_TIMEOUT),
+            keepalive: value(table.keepalive.as_ref()).unwrap_or(KEEPALIVE),
+            streams_per_trunk: value(table.streams_per_trunk.as_ref()).unwrap_or(STREAMS_PER_TRUNK) as usize,
+            kind: Kind::Teleport { proxy },
+        }
+    }
+
+    /// The file's one identity, else the current tsh profile, else whatever tsh logs in to later.
+    fn only_identity(&self) -> String {
+        let of_file = self.file.identities.keys().next();
+        of_file.or(self.known.current.as_ref().map(|p| &p.name)).cloned().unwrap_or_else(|| "tsh".into())
+    }
+
+    fn cluster_of(&self, identity: &str) -> Option<String> {
+        let current = self.known.current.as_ref().filter(|profile| profile.name == identity);
+        self.known.clusters.get(identity).or(current.map(|profile| &profile.cluster)).cloned()
+    }
+
+    fn source(&self, table: &IdentityTable) -> Source {
+        let path = |at: &At<String>| self.path(&at.value);
+        if let Some(proxy) = value(table.tsh.as_ref()) {
+            let home = table.home.as_ref().map_or_else(|| self.known.tsh_home.clone(), path);
+            Source::Tsh { home, proxy, cluster: None }
+        } else if let Some(file) = &table.file {
+            Source::File(path(file))
+        } else if let Some(directory) = &table.directory {
+            Source::Directory(path(directory))
+        } else if let Some(key) = &table.key {
+            Source::Keys { key: path(key), certificate: table.certificate.as_ref().map(path) }
+        } else {
+            Source::Agent(value(table.agent.as_ref()).flatten().map(|socket| self.path(&socket)))
+        }
+    }
+
+    fn tsh(&self, proxy: Option<String>) -> Source {
+        Source::Tsh { home: self.known.tsh_home.clone(), proxy, cluster: None }
+    }
+
+    fn path(&self, text: &str) -> PathBuf {
+        match text.strip_prefix("~/") {
+            Some(rest) => self.known.home.join(rest),
+            None => PathBuf::from(text),
+        }
+    }
+
+    fn routes(&self, upstreams: &BTreeMap<String, Upstream>) -> Routes {
+        let mut rules: Vec<Rule> = self
+            .file
+            .routes
+            .iter()
+            .enumerate()
+            .map(|(n, table)| self.route(n + 1, table, upstreams))
+            .collect();
+        let profile = self.known.current.as_ref().map(|profile| &profile.name);
+        let of_file = |upstream: &&Upstream| self.file.upstreams.contains_key(&upstream.name);
+        let of_profile = |upstream: &&Upstream| !of_file(upstream) && Some(&upstream.name) == profile;
+        rules.extend(upstreams.values().filter(of_file).filter_map(|upstream| self.by_ending(upstream)));
+        rules.extend(upstreams.values().filter(of_profile).filter_map(|upstream| self.by_ending(upstream)));
+        if let Some(default) = &self.file.default {
+            rules.push(Rule {
+                strip: upstreams
+                    .get(&default.value)
+                    .map(|upstream| self.endings(upstream))
+                    .unwrap_or_default(),
+                ..Rule::new(
+                    vec![Pattern::any()],
+                    &default.value,
+                    format!("default ({})", self.place(default.line)),
+                )
+            });
+        }
+        let proxies =
+            upstreams.values().filter_map(Upstream::proxy).map(|proxy| proxy.host.to_lowercase()).collect();
+        Routes { rules, proxies }
+    }
+
+    fn route(&self, number: usize, table: &RouteTable, upstreams: &BTreeMap<String, Upstream>) -> Rule {
+        let name = value(table.upstream.as_ref()).unwrap_or_else(|| DIRECT.into());
+        let hosts = table.hosts.iter().flat_map(|hosts| &hosts.value).map(|at| at.value.clone()).collect();
+        let cluster = value(table.cluster.as_ref());
+        let mut strip: Vec<String> = value(table.strip_suffix.as_ref()).into_iter().collect();
+        if let Some(upstream) = upstreams.get(&name) {
+            strip.extend(self.endings(upstream));
+        }
+        strip.extend(cluster.iter().map(|cluster| format!(".{cluster}")));
+        Rule {
+            map: value(table.map.as_ref()).unwrap_or_default(),
+            strip,
+            port: table.port.as_ref().and_then(|port| u16::try_from(port.value).ok()),
+            cluster,
+            login: value(table.login.as_ref()),
+            identity: value(table.identity.as_ref()),
+            ..Rule::new(hosts, &name, format!("route {number} ({})", self.place(table.line)))
+        }
+    }
+
+    /// The rule of an upstream for names that say by their end where they belong.
+    fn by_ending(&self, upstream: &Upstream) -> Option<Rule> {
+        let strip = self.endings(upstream);
+        let hosts: Vec<_> =
+            strip.iter().filter_map(|ending| Pattern::parse(&format!("*{ending}")).ok()).collect();
+        let origin = format!("names of upstream {}", upstream.name);
+        (!hosts.is_empty()).then(|| Rule { strip, ..Rule::new(hosts, &upstream.name, origin) })
+    }
+
+    /// What `tsh` takes off a name before it dials: first the proxy's host, then the cluster.
+    fn endings(&self, upstream: &Upstream) -> Vec<String> {
+        let Kind::Teleport { proxy } = &upstream.kind else { return Vec::new() };
+        let profile =
+            self.known.current.as_ref().filter(|profile| Some(&profile.name) == upstream.identity.as_ref());
+        let mut endings = Vec::new();
+        for name in [profile.map(|p| &p.proxy_host), Some(&proxy.host), upstream.cluster.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            let ending = format!(".{name}");
+            // An address such as [::1] is the end of no name.
+            if !name.contains(':') && !endings.contains(&ending) {
+                endings.push(ending);
+            }
+        }
+        endings
+    }
+
+    fn place(&self, line: usize) -> String {
+        match self.path {
+            Some(path) => format!("{}:{line}", path.display()),
+            None => format!("line {line}"),
+        }
+    }
+}
+
+fn of_profile(profile: &TshProfile) -> Upstream {
+    Upstream {
+        identity: Some(profile.name.clone()),
+        cluster: Some(profile.cluster.clone()),
+        kind: Kind::Teleport { proxy: profile.ssh_proxy.clone() },
+        ..Upstream::direct(&profile.name)
+    }
+}
+
+fn value<T: Clone>(at: Option<&At<T>>) -> Option<T> {
+    at.map(|at| at.value.clone())
+}
