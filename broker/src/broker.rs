@@ -92,7 +92,10 @@ impl Broker {
         let _one = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let settings = (self.load)().map_err(|complaints| {
             let failure = complaints.to_failure();
-            tracing::warn!(reason = failure.message, "configuration not reloaded; the old one stays in force");
+            tracing::warn!(
+                reason = failure.message,
+                "configuration not reloaded; the old one stays in force"
+            );
             self.failures.record(None, None, &failure);
             failure
         })?;
@@ -138,7 +141,8 @@ impl Broker {
     pub fn open_for_streams(&self) -> Result<(), Failure> {
         match *self.phase.borrow() {
             Phase::Serving => Ok(()),
-            _ => Err(Failure::new(FailureKind::Draining, "the broker is shutting down").hint("natssh broker start")),
+            _ => Err(Failure::new(FailureKind::Draining, "the broker is shutting down")
+                .hint("natssh broker start")),
         }
     }
 
@@ -147,8 +151,12 @@ impl Broker {
         let now = unix_now();
         let reach = self.reach();
         let (upstreams, identities) = (reach.upstreams(), reach.identities(now));
-        let up = |u: &natssh_wire::status::Upstream| !matches!(u.state, UpstreamState::Down | UpstreamState::Suspect);
-        let good = |i: &natssh_wire::status::Identity| matches!(i.state, IdentityState::Valid | IdentityState::Expiring);
+        let up = |u: &natssh_wire::status::Upstream| {
+            !matches!(u.state, UpstreamState::Down | UpstreamState::Suspect)
+        };
+        let good = |i: &natssh_wire::status::Identity| {
+            matches!(i.state, IdentityState::Valid | IdentityState::Expiring)
+        };
         Status {
             version: VERSION.into(),
             protocol: PROTOCOL,

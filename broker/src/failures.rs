@@ -24,7 +24,10 @@ impl Failures {
     fn keep(&self, new: FailureRecord) {
         let mut ring = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let same = |old: &FailureRecord| {
-            old.node == new.node && old.upstream == new.upstream && old.kind == new.kind && old.message == new.message
+            old.node == new.node
+                && old.upstream == new.upstream
+                && old.kind == new.kind
+                && old.message == new.message
         };
         let count = match ring.iter().take(NEAR).position(same) {
             Some(index) => ring.remove(index).map_or(1, |old| old.count + 1),
@@ -39,7 +42,9 @@ impl Failures {
     pub fn latest(&self, host: Option<&str>, limit: usize) -> Vec<FailureRecord> {
         let ring = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let concerns = |record: &&FailureRecord| match (host, &record.node) {
-            (Some(host), Some(node)) => NodeAddr::parse(node).is_ok_and(|node| node.host.eq_ignore_ascii_case(host)),
+            (Some(host), Some(node)) => {
+                NodeAddr::parse(node).is_ok_and(|node| node.host.eq_ignore_ascii_case(host))
+            }
             _ => true,
         };
         ring.iter().filter(concerns).take(limit).cloned().collect()
@@ -85,10 +90,10 @@ mod tests {
             offline(&failures, "db:22", at);
         }
         let seen = failures.latest(None, 100);
-        assert_eq!(seen.iter().map(|r| (r.node.as_deref().unwrap(), r.count)).collect::<Vec<_>>(), [
-            ("db:22", 50),
-            ("web:22", 50)
-        ]);
+        assert_eq!(
+            seen.iter().map(|r| (r.node.as_deref().unwrap(), r.count)).collect::<Vec<_>>(),
+            [("db:22", 50), ("web:22", 50)]
+        );
         assert_eq!(seen[0].at, 49);
     }
 

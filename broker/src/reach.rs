@@ -103,10 +103,21 @@ impl Reach {
                 old.drain();
             }
         }
-        Self { settings, upstreams, identities, lookers, failures: self.failures.clone(), budget: self.budget.clone() }
+        Self {
+            settings,
+            upstreams,
+            identities,
+            lookers,
+            failures: self.failures.clone(),
+            budget: self.budget.clone(),
+        }
     }
 
-    fn build(&self, settings: &config::Upstream, identities: &Arc<BTreeMap<String, Arc<Watched>>>) -> Upstream {
+    fn build(
+        &self,
+        settings: &config::Upstream,
+        identities: &Arc<BTreeMap<String, Arc<Watched>>>,
+    ) -> Upstream {
         match &settings.kind {
             Kind::Teleport { proxy } => Upstream::Teleport(Teleport::new(
                 settings.clone(),
@@ -138,8 +149,10 @@ impl Reach {
         };
         let opened = match self.upstreams.get(&picked.upstream) {
             Some(upstream) => upstream.open(&ask).await,
-            None => Err(Failure::new(FailureKind::Config, format!("there is no upstream {}", picked.upstream))
-                .hint("natssh config check")),
+            None => {
+                Err(Failure::new(FailureKind::Config, format!("there is no upstream {}", picked.upstream))
+                    .hint("natssh config check"))
+            }
         };
         if let Err(failure) = &opened {
             tracing::debug!(node = %request.node, upstream = picked.upstream, reason = failure.message, "not opened");
@@ -157,9 +170,12 @@ impl Reach {
 
     /// Dials every upstream that has no trunk, and waits for all until `deadline`.
     pub async fn probe(&self, deadline: Instant) {
-        let probes: Vec<_> = self.upstreams.values().cloned().map(|upstream| {
-            tokio::spawn(async move { upstream.probe(deadline).await })
-        }).collect();
+        let probes: Vec<_> = self
+            .upstreams
+            .values()
+            .cloned()
+            .map(|upstream| tokio::spawn(async move { upstream.probe(deadline).await }))
+            .collect();
         for probe in probes {
             // What failed is in `status`.
             drop(probe.await);

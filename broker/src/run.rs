@@ -70,7 +70,8 @@ fn begin(start: Start) -> Result<ExitCode, String> {
 
 async fn live(start: Start, socket: &Path, instance: Instance) -> Result<ExitCode, String> {
     let load: LoadSettings = Box::new(|| config::load(&config::Environment::of_process()));
-    let broker = Broker::new(load, socket.to_owned()).map_err(|complaints| complaints.to_failure().to_string())?;
+    let broker =
+        Broker::new(load, socket.to_owned()).map_err(|complaints| complaints.to_failure().to_string())?;
     let listener = instance.listener()?;
     tracing::info!(version = natssh_wire::VERSION, pid = std::process::id(), socket = %socket.display(), "broker started");
     let door = tokio::spawn(doors::local::serve(broker.clone(), listener));

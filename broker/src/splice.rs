@@ -114,7 +114,9 @@ pub async fn tcp(mut client: UnixStream, early: Bytes, mut node: TcpStream) -> E
         return Ended::Done;
     }
     match copy_bidirectional(&mut client, &mut node).await {
-        Err(error) if error.kind() == io::ErrorKind::TimedOut => Ended::Cut("the node stopped answering".into()),
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            Ended::Cut("the node stopped answering".into())
+        }
         // A reset by either side is how many programs say goodbye.
         _ => Ended::Done,
     }

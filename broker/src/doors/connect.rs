@@ -6,11 +6,11 @@ use crate::reach::{Reach, Request};
 use crate::splice::{self, Ended};
 use crate::upstream::{Stream, Teleport};
 use http_body_util::Full;
+use hyper::Response;
 use hyper::body::{Bytes, Incoming};
 use hyper::upgrade::Upgraded;
-use hyper::Response;
 use hyper_util::rt::TokioIo;
-use natssh_wire::request::{ConnectRequest, LOGIN_HEADER, AGENT_HEADER, TIMEOUT_HEADER};
+use natssh_wire::request::{AGENT_HEADER, ConnectRequest, LOGIN_HEADER, TIMEOUT_HEADER};
 use natssh_wire::{Failure, FailureKind, NodeAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +36,12 @@ pub(super) async fn connect(
     let (reach, node) = (broker.reach(), wanted.node.clone());
     let deadline = Instant::now() + answer_within(wanted.timeout);
     let opened = reach
-        .open(Request { node: wanted.node, login: wanted.login, agent: wanted.agent.map(Into::into), deadline })
+        .open(Request {
+            node: wanted.node,
+            login: wanted.login,
+            agent: wanted.agent.map(Into::into),
+            deadline,
+        })
         .await?;
     let upgrade = hyper::upgrade::on(&mut request);
     let counted = broker.count_stream();

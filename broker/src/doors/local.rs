@@ -96,12 +96,18 @@ async fn serve_connection(broker: Arc<Broker>, socket: UnixStream, place: Option
     }
 }
 
-async fn answer(broker: Arc<Broker>, place: Arc<Option<OwnedSemaphorePermit>>, request: Request<Incoming>) -> Answer {
+async fn answer(
+    broker: Arc<Broker>,
+    place: Arc<Option<OwnedSemaphorePermit>>,
+    request: Request<Incoming>,
+) -> Answer {
     let answered = if place.is_none() {
         let text = format!("the broker serves {CONNECTIONS} connections and takes no more");
         Err(Failure::new(FailureKind::Busy, text).hint("natssh status"))
     } else {
-        match check_protocol(request.headers().get(PROTOCOL_HEADER).map(|value| value.to_str().unwrap_or_default())) {
+        match check_protocol(
+            request.headers().get(PROTOCOL_HEADER).map(|value| value.to_str().unwrap_or_default()),
+        ) {
             Ok(()) => route(&broker, place, request).await,
             Err(failure) => Err(failure),
         }
@@ -110,7 +116,8 @@ async fn answer(broker: Arc<Broker>, place: Arc<Option<OwnedSemaphorePermit>>, r
         if failure.kind == FailureKind::BadRequest {
             broker.counters.malformed.fetch_add(1, Relaxed);
         }
-        let status = StatusCode::from_u16(failure.kind.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status =
+            StatusCode::from_u16(failure.kind.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         json(status, &failure)
     });
     response.headers_mut().insert(PROTOCOL_HEADER, HeaderValue::from(PROTOCOL));
@@ -126,7 +133,9 @@ async fn route(
     match (request.method(), path.as_str()) {
         (&Method::CONNECT, _) => connect::connect(broker, place, request).await,
         (&Method::GET, "/v1/status") => Ok(json(StatusCode::OK, &broker.status())),
-        (&Method::GET, "/v1/failures") => Ok(json(StatusCode::OK, &status::failures(broker, request.uri().query())?)),
+        (&Method::GET, "/v1/failures") => {
+            Ok(json(StatusCode::OK, &status::failures(broker, request.uri().query())?))
+        }
         (&Method::POST, "/v1/probe") => Ok(json(StatusCode::OK, &status::probe(broker).await)),
         (&Method::POST, "/v1/reload") => status::reload(broker).await.map(|()| done()),
         (&Method::POST, "/v1/drain") => {

@@ -30,7 +30,8 @@ impl Instance {
         let folder = paths.socket.parent().unwrap_or(Path::new("/"));
         private_folder(folder)?;
         private_folder(&paths.state_dir)?;
-        let cannot = |what: &str, error: &dyn std::fmt::Display| format!("{what} {}: {error}", paths.socket.display());
+        let cannot =
+            |what: &str, error: &dyn std::fmt::Display| format!("{what} {}: {error}", paths.socket.display());
         let mut lock = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -47,13 +48,16 @@ impl Instance {
         drop(lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())));
         let (listener, activated) = match inherited()? {
             Some(listener) => (listener, true),
-            None => (bind(&paths.socket).map_err(|error| cannot("the socket cannot be made:", &error))?, false),
+            None => {
+                (bind(&paths.socket).map_err(|error| cannot("the socket cannot be made:", &error))?, false)
+            }
         };
         let place = match listener.local_addr().ok().and_then(|addr| addr.as_pathname().map(Path::to_owned)) {
             Some(path) => path,
             None => paths.socket.clone(),
         };
-        let found = std::fs::symlink_metadata(&place).map_err(|error| cannot("the socket is not there:", &error))?;
+        let found =
+            std::fs::symlink_metadata(&place).map_err(|error| cannot("the socket is not there:", &error))?;
         Ok(Some(Self { socket: place, lock, activated, listener, identity: (found.dev(), found.ino()) }))
     }
 
@@ -111,7 +115,11 @@ fn private_folder(folder: &Path) -> Result<(), String> {
     let found = std::fs::metadata(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let uid = rustix::process::geteuid().as_raw();
     if found.uid() != uid {
-        return Err(format!("the folder {} belongs to user {} and not to {uid}", folder.display(), found.uid()));
+        return Err(format!(
+            "the folder {} belongs to user {} and not to {uid}",
+            folder.display(),
+            found.uid()
+        ));
     }
     if found.mode() & 0o022 != 0 {
         let text = "lets others write in it";

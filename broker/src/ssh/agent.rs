@@ -89,7 +89,8 @@ impl Offer {
 
     /// The certificate, then the bare key for peers that skip agents with certificates only.
     fn identities(&self) -> Option<Vec<u8>> {
-        let blobs: Vec<Vec<u8>> = self.certificate_blob().into_iter().chain([self.key.to_bytes().ok()?]).collect();
+        let blobs: Vec<Vec<u8>> =
+            self.certificate_blob().into_iter().chain([self.key.to_bytes().ok()?]).collect();
         let mut answer = vec![IDENTITIES_ANSWER];
         u32::try_from(blobs.len()).ok()?.encode(&mut answer).ok()?;
         for blob in blobs {
@@ -149,7 +150,8 @@ fn userauth_login(mut data: &[u8], blob: &[u8]) -> Option<String> {
     let _algorithm = String::decode(reader).ok()?;
     let key = Vec::<u8>::decode(reader).ok()?;
     let whole = reader.is_empty();
-    (service == "ssh-connection" && method == "publickey" && signed == 1 && key == blob && whole).then_some(login)
+    (service == "ssh-connection" && method == "publickey" && signed == 1 && key == blob && whole)
+        .then_some(login)
 }
 
 #[cfg(test)]

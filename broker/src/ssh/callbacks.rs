@@ -216,8 +216,12 @@ impl Handler for Callbacks {
 pub(super) fn describe(error: &russh::Error) -> String {
     use russh::Error as E;
     match error {
-        E::Disconnect | E::HUP | E::SendError | E::RecvError => "the connection was closed by the other side".into(),
-        E::IO(io) if io.kind() == std::io::ErrorKind::UnexpectedEof => "the connection was closed by the other side".into(),
+        E::Disconnect | E::HUP | E::SendError | E::RecvError => {
+            "the connection was closed by the other side".into()
+        }
+        E::IO(io) if io.kind() == std::io::ErrorKind::UnexpectedEof => {
+            "the connection was closed by the other side".into()
+        }
         E::IO(io) => io.to_string(),
         E::KeepaliveTimeout => "the server stopped answering".into(),
         E::NoCommonAlgo { kind, theirs, .. } => {

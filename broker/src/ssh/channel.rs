@@ -20,7 +20,12 @@ pub struct Channel {
 pub struct Gone;
 
 impl Channel {
-    pub(super) fn new(id: ChannelId, inbox: Arc<Inbox>, write: ChannelWriteHalf<Msg>, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(
+        id: ChannelId,
+        inbox: Arc<Inbox>,
+        write: ChannelWriteHalf<Msg>,
+        shared: Arc<Shared>,
+    ) -> Self {
         Self { id, inbox, write: Some(write), shared }
     }
 

@@ -58,8 +58,9 @@ impl Connection {
         let (stream, cut) = Guarded::new(stream, WRITE_STALL);
         let shared = Shared::new(hello.budget);
         let signer = Signer::new(&hello.credential);
-        let (key, certificate) = public_parts(&hello.credential)
-            .ok_or_else(|| Failure::new(FailureKind::Identity, "the agent holds no key").hint("ssh-add -l"))?;
+        let (key, certificate) = public_parts(&hello.credential).ok_or_else(|| {
+            Failure::new(FailureKind::Identity, "the agent holds no key").hint("ssh-add -l")
+        })?;
         let offer = Arc::new(Offer {
             signer: signer.clone(),
             certificate: certificate.clone(),
@@ -80,7 +81,10 @@ impl Connection {
         match timeout_at(deadline, auth).await {
             Ok(Ok(AuthResult::Success)) => {}
             Ok(Ok(AuthResult::Failure { .. })) => {
-                return Err(Failure::new(FailureKind::Denied, format!("{peer} refused {login:?} with this identity")));
+                return Err(Failure::new(
+                    FailureKind::Denied,
+                    format!("{peer} refused {login:?} with this identity"),
+                ));
             }
             Ok(Err(error)) => {
                 return Err(auth_failure(&peer, &error));
@@ -201,11 +205,13 @@ pub enum OpenError {
 /// The connection, or the key, failed in the middle of it.
 fn auth_failure(peer: &str, error: &AgentAuthError) -> Failure {
     match error {
-        AgentAuthError::Send(_) => {
-            Failure::new(FailureKind::Unreachable, format!("{peer} closed the connection during authentication"))
-        }
+        AgentAuthError::Send(_) => Failure::new(
+            FailureKind::Unreachable,
+            format!("{peer} closed the connection during authentication"),
+        ),
         AgentAuthError::Key(error) => {
-            Failure::new(FailureKind::Identity, format!("the key would not sign for {peer}: {error}")).hint("ssh-add -l")
+            Failure::new(FailureKind::Identity, format!("the key would not sign for {peer}: {error}"))
+                .hint("ssh-add -l")
         }
     }
 }
@@ -217,7 +223,9 @@ fn unanswered(peer: &str, part: &str) -> Failure {
 /// The key and certificate to offer: of an agent's, the first certificate, else its first key.
 fn public_parts(credential: &Credential) -> Option<(PublicKey, Option<Certificate>)> {
     match credential {
-        Credential::Key { key, certificate } => Some((key.public_key().clone(), certificate.as_deref().cloned())),
+        Credential::Key { key, certificate } => {
+            Some((key.public_key().clone(), certificate.as_deref().cloned()))
+        }
         Credential::Agent { keys, .. } => keys.first().map(|offered| match offered {
             AgentKey::Certificate(certificate) => {
                 (PublicKey::from(certificate.public_key().clone()), Some((**certificate).clone()))
@@ -241,7 +249,9 @@ async fn authenticate(
         _ => None,
     };
     match certificate {
-        Some(certificate) => handle.authenticate_certificate_with(login, certificate, hash, &mut signer).await,
+        Some(certificate) => {
+            handle.authenticate_certificate_with(login, certificate, hash, &mut signer).await
+        }
         None => handle.authenticate_publickey_with(login, key, hash, &mut signer).await,
     }
 }
@@ -261,7 +271,10 @@ fn library_config() -> Arc<client::Config> {
     CONFIG
         .get_or_init(|| {
             Arc::new(client::Config {
-                client_id: SshId::Standard(Cow::Borrowed(concat!("SSH-2.0-natssh_", env!("CARGO_PKG_VERSION")))),
+                client_id: SshId::Standard(Cow::Borrowed(concat!(
+                    "SSH-2.0-natssh_",
+                    env!("CARGO_PKG_VERSION")
+                ))),
                 window_size: WINDOW,
                 preferred: preferred(),
                 nodelay: true,

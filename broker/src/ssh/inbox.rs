@@ -117,7 +117,9 @@ impl Inbox {
             return Kept::Yes;
         }
         match state.chunks.back_mut() {
-            Some(chunk) if chunk.booked - chunk.bytes.len() >= data.len() => chunk.bytes.extend_from_slice(data),
+            Some(chunk) if chunk.booked - chunk.bytes.len() >= data.len() => {
+                chunk.bytes.extend_from_slice(data)
+            }
             _ => {
                 let booked = data.len().max(CHUNK);
                 if state.held + booked > STREAM_LIMIT {

@@ -132,7 +132,9 @@ impl Ledger {
         let spare = |e: &Entry| Some(e.id) != kept && now.duration_since(e.idle_since) >= SPARE_IDLE;
         self.entries
             .iter()
-            .filter(|e| e.streams == 0 && (e.health == Health::Draining || (e.health == Health::Open && spare(e))))
+            .filter(|e| {
+                e.streams == 0 && (e.health == Health::Draining || (e.health == Health::Open && spare(e)))
+            })
             .map(|e| e.id)
             .collect()
     }

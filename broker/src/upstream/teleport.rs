@@ -90,8 +90,11 @@ impl Teleport {
                 // Nothing was started: the next round leases another trunk, or waits for one.
                 Ok(Err(OpenError::Lost(_))) => continue,
                 Ok(Err(OpenError::NoChannel(reason))) => {
-                    return Err(Failure::new(FailureKind::Busy, format!("{} gave no channel: {reason}", self.peer()))
-                        .hint("natssh status"));
+                    return Err(Failure::new(
+                        FailureKind::Busy,
+                        format!("{} gave no channel: {reason}", self.peer()),
+                    )
+                    .hint("natssh status"));
                 }
                 Ok(Err(OpenError::Refused(text))) => refusal::read(&text, &ask.node),
                 Err(_) => return Err(self.silent(&ask.node)),
@@ -145,7 +148,9 @@ impl Teleport {
             set.trunks.report(&mut entry);
         }
         if entry.sha1 {
-            entry.warnings.push("the proxy knows nothing newer than SHA-1 RSA signatures (Teleport up to v8)".into());
+            entry
+                .warnings
+                .push("the proxy knows nothing newer than SHA-1 RSA signatures (Teleport up to v8)".into());
         }
         if let Some(seconds) = entry.idle_limit_seconds {
             entry.warnings.push(format!(
@@ -231,7 +236,8 @@ impl Teleport {
         });
         let dial = Box::new(move || {
             let dialler = dialler.clone();
-            Box::pin(async move { dialler.dial().await }) as std::pin::Pin<Box<dyn Future<Output = Dialled> + Send>>
+            Box::pin(async move { dialler.dial().await })
+                as std::pin::Pin<Box<dyn Future<Output = Dialled> + Send>>
         });
         let trunks = Trunks::new(terms, dial, self.failures.clone());
         Arc::new(Set { trunks, watched, logins, records })
@@ -277,7 +283,10 @@ async fn usable(watched: &Arc<Watched>) -> Result<Usable, Failure> {
 
 /// Files and agents may be slow: they are asked on a thread of their own.
 async fn off_the_loop<T: Send + 'static>(ask: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
-    let failed = |_| Failure::new(FailureKind::Internal, "reading the identity failed inside natssh").hint("natssh broker logs");
+    let failed = |_| {
+        Failure::new(FailureKind::Internal, "reading the identity failed inside natssh")
+            .hint("natssh broker logs")
+    };
     tokio::task::spawn_blocking(ask).await.map_err(failed)
 }
 
@@ -298,7 +307,9 @@ struct Dialler {
 impl Dialler {
     async fn dial(&self) -> Dialled {
         match usable(&self.watched).await {
-            Ok(usable) => Dialled { generation: usable.generation, outcome: self.connect(&usable.snapshot).await },
+            Ok(usable) => {
+                Dialled { generation: usable.generation, outcome: self.connect(&usable.snapshot).await }
+            }
             Err(failure) => Dialled { generation: self.watched.current().generation, outcome: Err(failure) },
         }
     }
@@ -308,12 +319,14 @@ impl Dialler {
         let identity = snapshot.identity.as_ref().map_err(IdentityError::to_failure)?;
         let login = identity.login(self.login.as_deref()).map_err(|error| error.to_failure())?.to_owned();
         let check = self.host_check(identity).await;
-        let dialled = timeout_at(deadline, TcpStream::connect((self.proxy.host.as_str(), self.proxy.port))).await;
+        let dialled =
+            timeout_at(deadline, TcpStream::connect((self.proxy.host.as_str(), self.proxy.port))).await;
         let stream = match dialled {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(unreachable(&self.peer, &error).hint("natssh status")),
             Err(_) => {
-                let text = format!("{} did not answer within {} s", self.peer, self.connect_timeout.as_secs());
+                let text =
+                    format!("{} did not answer within {} s", self.peer, self.connect_timeout.as_secs());
                 return Err(Failure::new(FailureKind::Timeout, text).hint("natssh status"));
             }
         };
@@ -329,7 +342,8 @@ impl Dialler {
         let connection = Connection::open(stream, hello, deadline).await?;
         // Two booleans, RecordingProxy first; proxies before v7 do not know the
         // question, and there the refusal of the first stream tells.
-        if let Ok(Ok(details)) = timeout_at(deadline, connection.ask("cluster-details@goteleport.com")).await {
+        if let Ok(Ok(details)) = timeout_at(deadline, connection.ask("cluster-details@goteleport.com")).await
+        {
             self.records.store(details.first().is_some_and(|byte| *byte != 0), Relaxed);
         }
         Ok(connection)

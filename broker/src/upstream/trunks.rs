@@ -368,7 +368,11 @@ impl Trunks {
         let mut state = self.lock();
         let known = state.idle_limit.get_or_insert(limit);
         *known = limit.min(*known);
-        tracing::warn!(upstream = self.terms.upstream, seconds = limit.as_secs(), "the cluster has an idle limit");
+        tracing::warn!(
+            upstream = self.terms.upstream,
+            seconds = limit.as_secs(),
+            "the cluster has an idle limit"
+        );
     }
 
     /// Takes no new streams; trunks close with their last one.

@@ -25,15 +25,18 @@ pub(super) fn read(text: &str, node: &NodeAddr) -> Refusal {
     let why = format!("natssh why {}", node.host);
     let say = |kind, message: String| Failure::new(kind, message);
     if has("agent forwarding required") || has("agent forwarding has not been requested") {
-        let text = "the proxy records sessions and needs the agent, which the role does not allow (forward_agent)";
+        let text =
+            "the proxy records sessions and needs the agent, which the role does not allow (forward_agent)";
         return Refusal::WantsAgent(say(FailureKind::Denied, text.into()));
     }
     if has("ambiguous") {
-        let text = format!("more than one node is called {}: use its UUID, or map the name in a route", node.host);
+        let text =
+            format!("more than one node is called {}: use its UUID, or map the name in a route", node.host);
         return Refusal::Final(say(FailureKind::Ambiguous, text).hint("tsh ls -v"));
     }
     if has("unknown cluster") || has("cluster") && has("is not found") {
-        let text = format!("the proxy does not know the cluster asked for node {}: {}", node.host, one_line(text));
+        let text =
+            format!("the proxy does not know the cluster asked for node {}: {}", node.host, one_line(text));
         return Refusal::Final(say(FailureKind::UnknownNode, text).hint("tsh clusters"));
     }
     // The proxy before v14 says the same for a node it never heard of and for
@@ -55,7 +58,10 @@ pub(super) fn read(text: &str, node: &NodeAddr) -> Refusal {
         return Refusal::Final(say(FailureKind::UnknownNode, text).hint("tsh ls"));
     }
     if has("mfa") {
-        let text = format!("node {} wants multi-factor authentication for each session, which needs a person", node.host);
+        let text = format!(
+            "node {} wants multi-factor authentication for each session, which needs a person",
+            node.host
+        );
         return Refusal::Final(say(FailureKind::Denied, text).hint(format!("tsh ssh {}", node.host)));
     }
     if has("access denied") || has("access to") && has("denied") {
@@ -64,7 +70,9 @@ pub(super) fn read(text: &str, node: &NodeAddr) -> Refusal {
     }
     let said = one_line(text);
     let said = if said.is_empty() { "it gave no reason".into() } else { said };
-    Refusal::Final(say(FailureKind::Protocol, format!("the proxy refused a stream to {node}: {said}")).hint(why))
+    Refusal::Final(
+        say(FailureKind::Protocol, format!("the proxy refused a stream to {node}: {said}")).hint(why),
+    )
 }
 
 /// The limit in "Client exceeded idle timeout of 20s" (lib/srv/monitor.go), if the text is that.
@@ -123,12 +131,21 @@ mod tests {
         };
         for (text, expected) in [
             (offline("nosuchhost:22", "").as_str(), (FailureKind::UnknownNode, "rejoin")),
-            (&offline("@local-node", "fa133e75-987d-43e7-ae56-b86504d7588c.poc"), (FailureKind::Offline, "rejoin")),
-            ("invalid format for proxy request: unknown cluster \"nosuchcluster\"", (FailureKind::UnknownNode, "final")),
+            (
+                &offline("@local-node", "fa133e75-987d-43e7-ae56-b86504d7588c.poc"),
+                (FailureKind::Offline, "rejoin"),
+            ),
+            (
+                "invalid format for proxy request: unknown cluster \"nosuchcluster\"",
+                (FailureKind::UnknownNode, "final"),
+            ),
             ("unable to locate node matching uuid-like target 1111", (FailureKind::UnknownNode, "final")),
             ("err-node-is-ambiguous", (FailureKind::Ambiguous, "final")),
             ("target host worker is offline or does not exist", (FailureKind::Offline, "rejoin")),
-            ("direct dialing to nodes not found in inventory is not supported", (FailureKind::UnknownNode, "final")),
+            (
+                "direct dialing to nodes not found in inventory is not supported",
+                (FailureKind::UnknownNode, "final"),
+            ),
             ("agent forwarding required in proxy recording mode", (FailureKind::Denied, "agent")),
             ("access to resource requires MFA", (FailureKind::Denied, "final")),
             ("", (FailureKind::Protocol, "final")),
