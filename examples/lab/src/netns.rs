@@ -30,6 +30,13 @@ impl Choosing {
     }
 }
 
+/// Whether this process may make namespaces: root may, but not in every container.
+pub fn available() -> bool {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--net", "--mount", "--pid", "--fork", "true"]);
+    rustix::process::geteuid().is_root() && run(&mut unshare, "").is_ok()
+}
+
 /// Builds the whole network of a lab.
 pub fn create(topology: &Topology) -> Result<()> {
     for batch in topology.batches() {

@@ -119,6 +119,12 @@ impl Node {
         trees(&[Process::find(unshare)?]).get(1).copied()
     }
 
+    /// Its name, if an agent of it has ended by itself.
+    pub fn lost_agent(&mut self) -> Option<String> {
+        let ended = |agent: &mut Child| !matches!(agent.try_wait(), Ok(None));
+        self.agents.iter_mut().any(ended).then(|| self.name().to_owned())
+    }
+
     /// Starts the agent, if it does not run.
     ///
     /// # Errors

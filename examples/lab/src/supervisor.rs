@@ -82,7 +82,7 @@ impl Supervisor {
         tools::require(options.mode)?;
         ensure!(options.nodes > 0, "a lab has at least one node");
         if options.mode == Mode::Rooted {
-            ensure!(rustix::process::geteuid().is_root(), "only root can make namespaces; add --rootless");
+            ensure!(netns::available(), "namespaces cannot be made here; type: natssh-lab up --rootless");
             ensure!(options.nodes <= MAX_NODES, "a lab with namespaces has at most {MAX_NODES} nodes");
         }
         let login = account::login(options.mode)?;

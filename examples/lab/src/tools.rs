@@ -4,7 +4,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::state::Mode;
 
@@ -69,6 +69,19 @@ pub fn find(program: &str) -> Option<PathBuf> {
         .filter(|folder| folder.is_absolute())
         .map(|folder| folder.join(program))
         .find(|file| is_executable(file))
+}
+
+/// Makes the empty folder that an sshd started by root insists on, where it is
+/// not there yet: the system's own service makes it at every start, and a
+/// container has none. It stays, being nobody's in particular.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn make_privilege_separation_folder() -> Result<()> {
+    if rustix::process::geteuid().is_root() {
+        std::fs::create_dir_all("/run/sshd").context("make /run/sshd")?;
+    }
+    Ok(())
 }
 
 /// OpenSSH's sftp-server.

@@ -112,6 +112,9 @@ impl Supervisor {
             if joined == self.nodes.len() {
                 return Ok(());
             }
+            if let Some(node) = self.nodes.iter_mut().find_map(Node::lost_agent) {
+                bail!("the agent of {node} ended at once");
+            }
             if Instant::now() > deadline {
                 bail!("only {joined} of {} nodes joined within {} s", self.nodes.len(), JOIN.as_secs());
             }
@@ -121,6 +124,9 @@ impl Supervisor {
 
     /// What each node's sshd needs.
     pub(super) fn write_hosts(&self, names: &[NodeName]) -> Result<()> {
+        if self.plan.mode == Mode::Rootless {
+            tools::make_privilege_separation_folder()?;
+        }
         for (index, name) in names.iter().enumerate() {
             let own = self.folder.node(&name.hostname);
             let keys = own.join("ssh");
