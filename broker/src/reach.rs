@@ -3,7 +3,7 @@
 
 use crate::config::{self, Kind, Settings};
 use crate::failures::Failures;
-use crate::identity::Watched;
+use crate::identity::{Source, Watched};
 use crate::ssh::{Budget, TOTAL_LIMIT};
 use crate::upstream::{Ask, Direct, Stream, Teleport, Upstream};
 use natssh_wire::{Failure, FailureKind, NodeAddr, status};
@@ -196,7 +196,16 @@ impl Reach {
     /// The identities' entries in `status`.
     #[must_use]
     pub fn identities(&self, now: u64) -> Vec<status::Identity> {
-        self.identities.values().map(|watched| watched.status(now)).collect()
+        let entry = |watched: &Arc<Watched>| {
+            let mut entry = watched.status(now);
+            if matches!(watched.source(), Source::Agent(None)) {
+                // It is another one for each caller: it has no state of its own.
+                entry.state = status::IdentityState::Valid;
+                (entry.message, entry.hint) = (None, None);
+            }
+            entry
+        };
+        self.identities.values().map(entry).collect()
     }
 
     /// Bytes that wait for slow readers.

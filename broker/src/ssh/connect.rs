@@ -10,14 +10,14 @@ use crate::identity::{AgentKey, Credential};
 use natssh_wire::{Failure, FailureKind};
 use russh::client::{self, AuthResult, Handle};
 use russh::keys::{Algorithm, Certificate, EcdsaCurve, HashAlg, PublicKey};
-use russh::{AgentAuthError, Preferred, SshId, cipher};
+use russh::{AgentAuthError, Disconnect, Preferred, SshId, cipher};
 use std::borrow::Cow;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// Larger than OpenSSH's 2 MiB, so that a long path is filled by one stream.
 const WINDOW: u32 = 8 << 20;
@@ -38,11 +38,15 @@ pub struct Hello {
     pub budget: Arc<Budget>,
 }
 
-/// An authenticated connection. Dropping it cuts the byte stream below.
+/// How long the goodbye may take before the byte stream is cut.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// An authenticated connection.
 pub struct Connection {
     handle: Handle<Callbacks>,
     shared: Arc<Shared>,
-    _cut: Cut,
+    /// Dropping it cuts the byte stream below, and with it the connection.
+    cut: Mutex<Option<Cut>>,
 }
 
 impl Connection {
@@ -91,7 +95,7 @@ impl Connection {
             }
             Err(_) => return Err(unanswered(&peer, "authentication")),
         }
-        Ok(Self { handle, shared, _cut: cut })
+        Ok(Self { handle, shared, cut: Mutex::new(Some(cut)) })
     }
 
     /// True when the server proved its key with SHA-1 RSA: Teleport up to v8.
@@ -112,6 +116,19 @@ impl Connection {
     /// Channels that are open now.
     pub fn channels(&self) -> usize {
         self.shared.channels()
+    }
+
+    /// Ends the connection, channels and all: with a goodbye if it is heard in
+    /// time, and without one if not.
+    pub fn close(self: &Arc<Self>) {
+        let Some(cut) = self.cut.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let connection = self.clone();
+        tokio::spawn(async move {
+            let goodbye = connection.handle.disconnect(Disconnect::ByApplication, "", "");
+            drop(timeout(GOODBYE, goodbye).await);
+            drop(timeout(GOODBYE, connection.ended().wait_for(Option::is_some)).await);
+            drop(cut);
+        });
     }
 
     /// One round trip.

@@ -113,11 +113,11 @@ impl Ledger {
         }
     }
 
-    /// Notes whether a trunk answers. One that drains goes on draining.
-    pub(super) fn answers(&mut self, id: TrunkId, answers: bool) {
-        if let Some(entry) = self.entries.iter_mut().find(|e| e.id == id && e.health != Health::Draining) {
-            entry.health = if answers { Health::Open } else { Health::Suspect };
-        }
+    /// Notes whether a trunk answers; says whether that is news. One that drains goes on draining.
+    pub(super) fn answers(&mut self, id: TrunkId, answers: bool) -> bool {
+        let health = if answers { Health::Open } else { Health::Suspect };
+        let entry = self.entries.iter_mut().find(|e| e.id == id && e.health != Health::Draining);
+        entry.is_some_and(|entry| std::mem::replace(&mut entry.health, health) != health)
     }
 
     /// Strikes a trunk out; what it was, if it was there.

@@ -18,10 +18,10 @@ pub(super) struct Trunk {
     round_trip_us: AtomicU64,
 }
 
-/// What the watch saw.
-#[derive(Debug, PartialEq, Eq)]
+/// What the watch saw, once an interval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Seen {
-    /// An answer, after silence.
+    /// An answer.
     Answers,
     /// A whole interval without an answer.
     Silent,
@@ -42,7 +42,7 @@ impl Trunk {
     }
 
     /// Asks for an answer every `every` until the connection ends, or three
-    /// went unanswered; tells `seen` of each change. Returns how it ended.
+    /// went unanswered; tells `seen` each time. Returns how it ended.
     pub(super) async fn watch(&self, every: Duration, mut seen: impl FnMut(Seen)) -> Ended {
         let mut ended = self.connection.ended();
         let mut ticks = interval(every);
@@ -60,10 +60,8 @@ impl Trunk {
             // answer to an older one is as good a sign of life.
             match timeout(every, self.ping()).await {
                 Ok(true) => {
-                    if silent > 0 {
-                        seen(Seen::Answers);
-                    }
                     silent = 0;
+                    seen(Seen::Answers);
                 }
                 Ok(false) => {}
                 Err(_) => {

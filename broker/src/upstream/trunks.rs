@@ -173,7 +173,10 @@ impl Trunks {
         let now = Instant::now();
         let mut state = self.lock();
         state.last_use = Some(now);
-        state.ledger.keep_only(generation);
+        if state.ledger.keep_only(generation) {
+            let trunks = self.clone();
+            tokio::spawn(async move { trunks.sweep() });
+        }
         if state.draining {
             return Err(Failure::new(FailureKind::Draining, "the broker is shutting down")
                 .hint("natssh broker start"));
@@ -253,15 +256,23 @@ impl Trunks {
         self.wake();
         let trunks = self.clone();
         tokio::spawn(async move {
-            let ended = trunk
-                .watch(trunks.terms.keepalive, |seen| {
-                    trunks.lock().ledger.answers(id, seen == Seen::Answers);
-                    tracing::info!(upstream = trunks.terms.upstream, trunk = id, ?seen, "trunk");
-                    trunks.wake();
-                })
-                .await;
+            let ended = trunk.watch(trunks.terms.keepalive, |seen| trunks.seen(id, seen)).await;
             trunks.lost(id, &ended);
         });
+    }
+
+    fn seen(&self, id: TrunkId, seen: Seen) {
+        if self.lock().ledger.answers(id, seen == Seen::Answers) {
+            match seen {
+                Seen::Answers => {
+                    tracing::info!(upstream = self.terms.upstream, trunk = id, "trunk answers again")
+                }
+                Seen::Silent => {
+                    tracing::warn!(upstream = self.terms.upstream, trunk = id, "trunk does not answer")
+                }
+            }
+        }
+        self.sweep();
     }
 
     fn dial_failed(self: &Arc<Self>, failure: Failure, generation: u64) {
@@ -311,8 +322,10 @@ impl Trunks {
 
     fn lost(self: &Arc<Self>, id: TrunkId, ended: &Ended) {
         let mut state = self.lock();
-        // Dropping the trunk cuts its connection; streams on it hear of it by themselves.
-        let _trunk = state.trunks.remove(&id);
+        // Streams on it hear of the end by themselves.
+        if let Some(trunk) = state.trunks.remove(&id) {
+            trunk.connection.close();
+        }
         let Some(entry) = state.ledger.remove(id) else { return };
         let Ended { reason, channels } = ended;
         state.facts.streams_cut += *channels as u64;
@@ -346,7 +359,9 @@ impl Trunks {
         let mut state = self.lock();
         for id in state.ledger.closable(std::time::Instant::now()) {
             state.ledger.remove(id);
-            state.trunks.remove(&id);
+            if let Some(trunk) = state.trunks.remove(&id) {
+                trunk.connection.close();
+            }
             tracing::info!(upstream = self.terms.upstream, trunk = id, "trunk closed");
         }
         drop(state);
