@@ -5,6 +5,7 @@
 
 pub mod backoff;
 pub mod broker;
+pub mod cli;
 pub mod config;
 pub mod doors;
 pub mod failures;
@@ -13,10 +14,12 @@ pub mod known_hosts;
 pub mod log;
 pub mod pattern;
 pub mod place;
+pub mod probe;
 pub mod reach;
 pub mod routes;
 pub mod run;
 pub mod splice;
 pub mod ssh;
+pub mod ssh_config;
 pub mod text;
 pub mod upstream;

@@ -1,9 +1,9 @@
-//! `natssh-broker`: the broker.
+//! `natssh-broker`: the broker, and what needs its configuration.
 
-use natssh_broker::run::{self, Start};
+use natssh_broker::run::Start;
+use natssh_broker::{cli, run};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let detached = std::env::args().any(|word| word == "--detached");
-    run::run(if detached { Start::Detached } else { Start::Foreground })
+    cli::main(|detached| run::run(if detached { Start::Detached } else { Start::Foreground }))
 }

@@ -6,6 +6,7 @@
 use crate::pattern::{self, Pattern};
 use natssh_wire::NodeAddr;
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// The name of the upstream that always exists: plain TCP.
 pub const DIRECT: &str = "direct";
@@ -39,8 +40,41 @@ pub struct Rule {
     pub login: Option<String>,
     /// The identity to use instead of the upstream's.
     pub identity: Option<String>,
-    /// Which rule this is, for people: `route 2 (natssh.toml:14)`.
-    pub origin: String,
+    /// Which rule this is.
+    pub origin: Origin,
+}
+
+/// Where a rule comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A `[[route]]`.
+    Route {
+        /// From 1.
+        number: usize,
+        /// `file:line`.
+        place: String,
+    },
+    /// An upstream takes the names that end in its cluster or its proxy's host.
+    Names {
+        /// The upstream.
+        upstream: String,
+    },
+    /// `default`.
+    Default {
+        /// `file:line`.
+        place: String,
+    },
+}
+
+/// For people: `route 2 (natssh.toml:14)`.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Route { number, place } => write!(f, "route {number} ({place})"),
+            Self::Names { upstream } => write!(f, "names of upstream {upstream}"),
+            Self::Default { place } => write!(f, "default ({place})"),
+        }
+    }
 }
 
 /// The answer: where to go, and under which name.
@@ -90,7 +124,7 @@ impl Picked {
 impl Rule {
     /// A rule that sends hosts to an upstream and changes nothing else.
     #[must_use]
-    pub fn new(hosts: Vec<Pattern>, upstream: &str, origin: String) -> Self {
+    pub fn new(hosts: Vec<Pattern>, upstream: &str, origin: Origin) -> Self {
         Self {
             hosts,
             upstream: upstream.into(),
@@ -111,7 +145,7 @@ impl Rule {
             cluster: self.cluster.clone(),
             login: self.login.clone(),
             identity: self.identity.clone(),
-            rule: self.origin.clone(),
+            rule: self.origin.to_string(),
         }
     }
 
@@ -153,7 +187,7 @@ mod tests {
 
     fn rule(hosts: &[&str], upstream: &str) -> Rule {
         let hosts = hosts.iter().map(|h| Pattern::parse(h).unwrap()).collect();
-        Rule::new(hosts, upstream, format!("route to {upstream}"))
+        Rule::new(hosts, upstream, Origin::Route { number: 1, place: "natssh.toml:7".into() })
     }
 
     fn node(host: &str) -> NodeAddr {
@@ -240,7 +274,7 @@ mod tests {
                 cluster: Some("leaf".into()),
                 login: Some("root".into()),
                 identity: Some("me".into()),
-                rule: "route to office".into(),
+                rule: "route 1 (natssh.toml:7)".into(),
             }
         );
     }

@@ -8,7 +8,7 @@ use super::known::{Known, TshProfile};
 use super::{Kind, Settings, Upstream};
 use crate::identity::Source;
 use crate::pattern::Pattern;
-use crate::routes::{DIRECT, Routes, Rule};
+use crate::routes::{DIRECT, Origin, Routes, Rule};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -148,7 +148,7 @@ impl Resolver<'_> {
                 ..Rule::new(
                     vec![Pattern::any()],
                     &default.value,
-                    format!("default ({})", self.place(default.line)),
+                    Origin::Default { place: self.place(default.line) },
                 )
             });
         }
@@ -173,7 +173,7 @@ impl Resolver<'_> {
             cluster,
             login: value(table.login.as_ref()),
             identity: value(table.identity.as_ref()),
-            ..Rule::new(hosts, &name, format!("route {number} ({})", self.place(table.line)))
+            ..Rule::new(hosts, &name, Origin::Route { number, place: self.place(table.line) })
         }
     }
 
@@ -182,7 +182,7 @@ impl Resolver<'_> {
         let strip = self.endings(upstream);
         let hosts: Vec<_> =
             strip.iter().filter_map(|ending| Pattern::parse(&format!("*{ending}")).ok()).collect();
-        let origin = format!("names of upstream {}", upstream.name);
+        let origin = Origin::Names { upstream: upstream.name.clone() };
         (!hosts.is_empty()).then(|| Rule { strip, ..Rule::new(hosts, &upstream.name, origin) })
     }
 

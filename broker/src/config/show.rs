@@ -6,7 +6,7 @@
 use super::file::{At, File, RouteTable, UpstreamTable};
 use super::{Kind, Settings, Upstream};
 use crate::identity::Source;
-use crate::routes::Rule;
+use crate::routes::{Origin, Rule};
 use std::fmt::{self, Write as _};
 use std::path::Path;
 use std::time::Duration;
@@ -38,11 +38,11 @@ pub(super) fn show(settings: &Settings, file: &File) -> String {
         show_identity(&mut page, name, source, &origin);
     }
     for (n, rule) in settings.routes.rules.iter().enumerate() {
-        match file.routes.get(n) {
-            Some(table) => show_route(&mut page, rule, table),
-            // `default` is printed on top.
-            None if rule.origin.starts_with("default") => {}
-            None => show_implied(&mut page, rule),
+        match (&rule.origin, file.routes.get(n)) {
+            (Origin::Route { .. }, Some(table)) => show_route(&mut page, rule, table),
+            (Origin::Names { .. }, _) => show_implied(&mut page, rule),
+            // Printed on top.
+            (Origin::Default { .. }, _) | (Origin::Route { .. }, None) => {}
         }
     }
     page

@@ -419,3 +419,22 @@ fn word() -> impl Strategy<Value = &'static str> {
         "keepalive = \"3s\"\n",
     ])
 }
+
+#[test]
+fn the_example_loads_and_says_the_defaults() {
+    let text = include_str!("../../../examples/natssh.toml");
+    let settings = settings(text, None);
+    let office = &settings.upstreams["office"];
+    assert_eq!(office.connect_timeout, resolve::CONNECT_TIMEOUT);
+    assert_eq!(office.keepalive, resolve::KEEPALIVE);
+    assert_eq!(office.streams_per_trunk, resolve::STREAMS_PER_TRUNK as usize);
+    for (asked, expected) in [
+        ("web.prod.example.net", "office web"),
+        ("api.prod.example.net", "office api-01"),
+        ("nas.lan", "direct nas.lan"),
+        ("worker", "office worker"),
+        ("teleport.example.com", "direct teleport.example.com"),
+    ] {
+        assert_eq!(way(&settings, asked), expected, "{asked}");
+    }
+}

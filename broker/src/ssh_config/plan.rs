@@ -1,0 +1,214 @@
+//! Which blocks a configuration asks for.
+//!
+//! Pure. Every node's certificate is for `<node>.<cluster>`, so each block must make
+//! ssh check that name: by HostKeyAlias for one host, by the end of the name itself,
+//! or by `HostName %h.<cluster>` for short names, which the broker takes off again.
+//! What none of these can say is said in a comment.
+
+use super::block;
+use super::block::Block;
+use super::view::View;
+use crate::config::{Kind, Settings, Upstream};
+use crate::pattern::Pattern;
+use crate::routes::{Origin, Picked, Rule};
+use natssh_wire::NodeAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+/// Where Teleport's own nodes listen; one behind a tunnel takes any port.
+const NODE_PORT: u16 = 3022;
+
+/// What the blocks are made of.
+pub(super) struct Plan<'p> {
+    pub(super) settings: &'p Settings,
+    /// What stock ssh can use of each identity, or why it cannot.
+    pub(super) views: &'p BTreeMap<String, Result<View, String>>,
+    /// The upstreams whose server offers nothing newer than SHA-1.
+    pub(super) sha1: &'p BTreeSet<String>,
+    /// The words of the ProxyCommand before `%h %p`, already quoted.
+    pub(super) proxy_command: &'p str,
+}
+
+impl Plan<'_> {
+    /// One block for each host named.
+    pub(super) fn hosts(&self, hosts: &[String]) -> Vec<Block> {
+        hosts.iter().map(|host| self.host(host, &self.pick(host))).collect()
+    }
+
+    /// Blocks for whatever the routes take, in the order in which they are asked.
+    pub(super) fn everything(&self) -> Vec<Block> {
+        let mut blocks = Vec::new();
+        // Hosts that a route reaches directly: no later wildcard may take them.
+        let mut direct: Vec<String> = Vec::new();
+        for rule in &self.settings.routes.rules {
+            let Some(upstream) = self.settings.upstreams.get(&rule.upstream) else { continue };
+            if matches!(upstream.kind, Kind::Direct) {
+                direct.extend(
+                    rule.hosts.iter().filter(|p| !p.is_negated()).map(|pattern| format!("!{pattern}")),
+                );
+                continue;
+            }
+            blocks.extend(self.single_names(rule).map(|host| {
+                let mut block = self.host(&host, &self.pick(&host));
+                // A wildcard further down must not rename it.
+                block.options.insert(0, ("HostName", "%h".into()));
+                block
+            }));
+            blocks.extend(self.wildcards(rule, upstream, &direct));
+        }
+        if blocks.is_empty() {
+            blocks.push(Block::remark(vec![
+                "no upstream but plain TCP: log in with tsh, or write an [upstream.NAME]".into(),
+            ]));
+        }
+        blocks
+    }
+
+    /// Names that a rule spells out, in its patterns or in its map, and that reach it.
+    fn single_names<'r>(&'r self, rule: &'r Rule) -> impl Iterator<Item = String> + use<'r> {
+        let spelled = rule.hosts.iter().filter(|pattern| !pattern.is_negated()).map(ToString::to_string);
+        let names: BTreeSet<String> =
+            spelled.filter(|name| !is_wildcard(name)).chain(rule.map.keys().cloned()).collect();
+        names.into_iter().filter(|name| self.pick(name).rule == rule.origin.to_string())
+    }
+
+    fn wildcards(&self, rule: &Rule, upstream: &Upstream, direct: &[String]) -> Option<Block> {
+        let wildcards =
+            rule.hosts.iter().filter(|p| !p.is_negated()).map(Pattern::to_string).filter(|p| is_wildcard(p));
+        let wildcards: Vec<String> = wildcards.collect();
+        if wildcards.is_empty() {
+            return None;
+        }
+        let Some(cluster) = rule.cluster.as_ref().or(upstream.cluster.as_ref()) else {
+            return Some(Block::remark(vec![format!(
+                "{}: the cluster of upstream {} is unknown; write cluster = \"…\" into its table",
+                rule.origin, upstream.name
+            )]));
+        };
+        let ending = format!(".{cluster}");
+        let (long, others): (Vec<_>, Vec<_>) =
+            wildcards.into_iter().partition(|p| p.ends_with(&ending.to_lowercase()));
+        let (short, unsayable): (Vec<_>, Vec<_>) =
+            others.into_iter().partition(|p| self.takes_the_ending(p, &ending));
+        // Nobody asked for the endings that are no cluster, such as the proxy's host.
+        let written = matches!(rule.origin, Origin::Route { .. });
+        let mut comments = vec![rule.origin.to_string()];
+        if written && !unsayable.is_empty() {
+            let sample = unsayable[0].replace(['*', '?'], "x");
+            comments.push(format!(
+                "names like {} need a HostKeyAlias each, so a block each: natssh ssh-config {sample}",
+                unsayable.join(" ")
+            ));
+        }
+        let mut hosts: Vec<String> = long.iter().chain(&short).cloned().collect();
+        if hosts.is_empty() {
+            return written.then(|| Block::remark(comments));
+        }
+        hosts.extend(rule.hosts.iter().filter(|pattern| pattern.is_negated()).map(ToString::to_string));
+        hosts.extend(self.settings.routes.proxies.iter().map(|proxy| format!("!{proxy}")));
+        let identity = rule.identity.as_ref().or(upstream.identity.as_ref());
+        let mut options = Vec::new();
+        if !short.is_empty() {
+            hosts.push(format!("!*{ending}"));
+            hosts.extend(direct.iter().cloned());
+            if hosts.iter().any(|host| host == "*") {
+                // Everything else, but not what plainly is no node: a name on the Internet, an address, this machine.
+                hosts.extend(["!*.*", "!*:*", "!localhost"].map(String::from));
+            }
+            options.push(("HostName", format!("%h{ending}")));
+        }
+        options.extend(self.options(&upstream.name, identity, rule.port, "%h", &mut comments));
+        Some(Block { comments, hosts, options })
+    }
+
+    /// Whether a name and the same name with the cluster's ending are one node to the routes.
+    fn takes_the_ending(&self, pattern: &str, ending: &str) -> bool {
+        let name = pattern.replace(['*', '?'], "x");
+        let (short, long) = (self.pick(&name), self.pick(&format!("{name}{ending}")));
+        let essence = |p: &Picked| {
+            (p.upstream.clone(), p.node.clone(), p.cluster.clone(), p.login.clone(), p.identity.clone())
+        };
+        name == short.node.host && essence(&short) == essence(&long)
+    }
+
+    fn host(&self, host: &str, picked: &Picked) -> Block {
+        let mut comments = vec![format!("{host}: {}", picked.rule)];
+        let upstream = match self.settings.upstreams.get(&picked.upstream) {
+            Some(upstream) if !matches!(upstream.kind, Kind::Direct) => upstream,
+            _ => {
+                comments[0] += ", so it needs nothing of natssh";
+                return Block::remark(comments);
+            }
+        };
+        let node = &picked.node.host;
+        let mut options = Vec::new();
+        match picked.cluster.as_ref().or(upstream.cluster.as_ref()) {
+            Some(cluster) => options.push(("HostKeyAlias", format!("{node}.{cluster}"))),
+            None => comments.push(format!(
+                "the cluster of upstream {} is unknown, so ssh may not accept its host key; write cluster = \"…\" into its table",
+                upstream.name
+            )),
+        }
+        let port = (picked.node.port != NODE_PORT).then_some(picked.node.port);
+        // ssh makes %h lower case, and case matters to Teleport.
+        let asked = if host.chars().any(char::is_uppercase) { block::shell_word(host) } else { "%h".into() };
+        let identity = picked.identity.as_ref().or(upstream.identity.as_ref());
+        options.extend(self.options(&upstream.name, identity, port, &asked, &mut comments));
+        Block { comments, hosts: vec![host.to_owned()], options }
+    }
+
+    /// What every block has: the way, the identity, and the algorithms of an old cluster.
+    fn options(
+        &self,
+        upstream: &str,
+        identity: Option<&String>,
+        port: Option<u16>,
+        host: &str,
+        comments: &mut Vec<String>,
+    ) -> Vec<(&'static str, String)> {
+        let mut options = vec![
+            ("ProxyCommand", format!("{} {host} %p", self.proxy_command)),
+            ("ProxyUseFdpass", "yes".into()),
+            ("Port", port.unwrap_or(NODE_PORT).to_string()),
+        ];
+        let view = match identity.and_then(|name| Some((name, self.views.get(name)?))) {
+            Some((_, Ok(view))) => view.clone(),
+            Some((name, Err(why))) => {
+                comments.push(format!("identity {name} is missing here: {why}"));
+                View::default()
+            }
+            None => View::default(),
+        };
+        options.extend(view.options);
+        let extra = self
+            .settings
+            .upstreams
+            .get(upstream)
+            .map(|upstream| upstream.known_hosts.as_slice())
+            .unwrap_or_default();
+        // First the user's own: ssh adds new keys to the first, and the others are rewritten by tsh.
+        let files = std::iter::once(PathBuf::from("~/.ssh/known_hosts"))
+            .chain(extra.iter().cloned())
+            .chain(view.known_hosts);
+        let files: Vec<String> = files.map(|file| block::path(&file)).collect();
+        options.push(("UserKnownHostsFile", files.join(" ")));
+        if self.sha1.contains(upstream) {
+            comments.push("an old cluster, which signs with SHA-1 only".into());
+            options.push(("HostKeyAlgorithms", "+ssh-rsa-cert-v01@openssh.com".into()));
+            // PubkeyAcceptedAlgorithms by the name that OpenSSH before 8.5 knows too.
+            options.push(("PubkeyAcceptedKeyTypes", "+ssh-rsa-cert-v01@openssh.com".into()));
+        }
+        if view.sha1_authority {
+            options.push(("CASignatureAlgorithms", "+ssh-rsa".into()));
+        }
+        options
+    }
+
+    fn pick(&self, host: &str) -> Picked {
+        self.settings.routes.pick(&NodeAddr { host: host.to_owned(), port: NODE_PORT })
+    }
+}
+
+fn is_wildcard(pattern: &str) -> bool {
+    pattern.contains(['*', '?'])
+}
