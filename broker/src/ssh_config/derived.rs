@@ -1,15 +1,15 @@
 //! The files that stock ssh needs and that nobody else writes, kept in natssh's state folder.
 //!
-//! They hold no secret, only certificates and authorities. `natssh ssh-config` makes
+//! They hold no secret: certificates, authorities, and a link to the private key. `natssh ssh-config` makes
 //! them; from then on the broker rewrites them whenever their identity changes. ssh
 //! reads them only after its ProxyCommand has reached the broker, so they are as
 //! fresh as the broker's own identity.
 
-use super::view::{DerivedFile, View};
+use super::view::{Content, DerivedFile, Seen, View};
 use crate::identity::Identity;
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 /// Rewrites what was derived from an identity before, if anything was.
@@ -26,20 +26,25 @@ pub fn refresh(state_dir: &Path, identity: &Identity) -> io::Result<()> {
 
 /// What stock ssh can use of an identity.
 pub(super) fn view(state_dir: &Path, identity: &Identity) -> View {
-    let own = identity.ssh_files.known_hosts.as_ref().and_then(|file| fs::read_to_string(file).ok());
-    View::of(identity, own.as_deref(), &folder(state_dir, &identity.name))
+    let own = &identity.ssh_files;
+    let beside = |key: &PathBuf| {
+        let mut name = key.clone().into_os_string();
+        name.push(".pub");
+        Path::new(&name).is_file()
+    };
+    let seen = Seen {
+        known_hosts: own.known_hosts.as_ref().and_then(|file| fs::read_to_string(file).ok()),
+        has_public_half: own.key.as_ref().is_some_and(beside),
+    };
+    View::of(identity, &seen, &folder(state_dir, &identity.name))
 }
 
 /// Writes files that changed: 0600 in 0700 folders, each complete from the moment it is there.
 pub(super) fn write(files: &[DerivedFile]) -> io::Result<()> {
-    for file in files {
-        let Some(folder) = file.path.parent() else { continue };
-        if fs::read(&file.path).is_ok_and(|old| old == file.text.as_bytes()) {
-            continue;
-        }
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    for file in files.iter().filter(|file| !file.is_there()) {
+        // Another process may be writing the same; the last one wins, with a whole file.
         let half = file.path.with_extension(format!("{}.new", std::process::id()));
-        let written = write_half(&half, file.text.as_bytes()).and_then(|()| fs::rename(&half, &file.path));
+        let written = file.write_to(&half).and_then(|()| fs::rename(&half, &file.path));
         if let Err(error) = written {
             // Best effort: the error below matters more than a leftover.
             let _ = fs::remove_file(&half);
@@ -49,9 +54,31 @@ pub(super) fn write(files: &[DerivedFile]) -> io::Result<()> {
     Ok(())
 }
 
-fn write_half(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(bytes)
+impl DerivedFile {
+    fn is_there(&self) -> bool {
+        match &self.content {
+            Content::Text(text) => fs::read(&self.path).is_ok_and(|old| old == text.as_bytes()),
+            Content::LinkTo(target) => fs::read_link(&self.path).is_ok_and(|old| old == *target),
+        }
+    }
+
+    fn write_to(&self, path: &Path) -> io::Result<()> {
+        if let Some(folder) = path.parent() {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        }
+        // What a process of the same number left behind when it was killed.
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        match &self.content {
+            Content::Text(text) => {
+                let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+                file.write_all(text.as_bytes())
+            }
+            Content::LinkTo(target) => symlink(target, path),
+        }
+    }
 }
 
 /// `<state folder>/ssh/<identity>`; the name cannot lead out of it.

@@ -40,12 +40,12 @@ impl Plan<'_> {
         let mut blocks = Vec::new();
         // Hosts that a route reaches directly: no later wildcard may take them.
         let mut direct: Vec<String> = Vec::new();
+        // Wildcards that an earlier rule takes whole: a second block would only add a second identity.
+        let mut taken: BTreeSet<String> = BTreeSet::new();
         for rule in &self.settings.routes.rules {
             let Some(upstream) = self.settings.upstreams.get(&rule.upstream) else { continue };
             if matches!(upstream.kind, Kind::Direct) {
-                direct.extend(
-                    rule.hosts.iter().filter(|p| !p.is_negated()).map(|pattern| format!("!{pattern}")),
-                );
+                direct.extend(positive(rule).map(|pattern| format!("!{pattern}")));
                 continue;
             }
             blocks.extend(self.single_names(rule).map(|host| {
@@ -54,7 +54,12 @@ impl Plan<'_> {
                 block.options.insert(0, ("HostName", "%h".into()));
                 block
             }));
-            blocks.extend(self.wildcards(rule, upstream, &direct));
+            let wildcards: Vec<String> = positive(rule).filter(|pattern| is_wildcard(pattern)).collect();
+            let open = wildcards.iter().filter(|pattern| !taken.contains(*pattern)).cloned().collect();
+            blocks.extend(self.wildcards(rule, open, upstream, &direct));
+            if !rule.hosts.iter().any(Pattern::is_negated) {
+                taken.extend(wildcards);
+            }
         }
         if blocks.is_empty() {
             blocks.push(Block::remark(vec![
@@ -66,59 +71,68 @@ impl Plan<'_> {
 
     /// Names that a rule spells out, in its patterns or in its map, and that reach it.
     fn single_names<'r>(&'r self, rule: &'r Rule) -> impl Iterator<Item = String> + use<'r> {
-        let spelled = rule.hosts.iter().filter(|pattern| !pattern.is_negated()).map(ToString::to_string);
-        let names: BTreeSet<String> =
-            spelled.filter(|name| !is_wildcard(name)).chain(rule.map.keys().cloned()).collect();
+        let spelled = positive(rule).filter(|name| !is_wildcard(name));
+        let names: BTreeSet<String> = spelled.chain(rule.map.keys().cloned()).collect();
         names.into_iter().filter(|name| self.pick(name).rule == rule.origin.to_string())
     }
 
-    fn wildcards(&self, rule: &Rule, upstream: &Upstream, direct: &[String]) -> Option<Block> {
-        let wildcards =
-            rule.hosts.iter().filter(|p| !p.is_negated()).map(Pattern::to_string).filter(|p| is_wildcard(p));
-        let wildcards: Vec<String> = wildcards.collect();
+    /// The blocks for some of a rule's wildcards: those that end in the cluster, and short ones, which ssh must lengthen.
+    fn wildcards(
+        &self,
+        rule: &Rule,
+        wildcards: Vec<String>,
+        upstream: &Upstream,
+        direct: &[String],
+    ) -> Vec<Block> {
         if wildcards.is_empty() {
-            return None;
+            return Vec::new();
         }
         let Some(cluster) = rule.cluster.as_ref().or(upstream.cluster.as_ref()) else {
-            return Some(Block::remark(vec![format!(
+            return vec![Block::remark(vec![format!(
                 "{}: the cluster of upstream {} is unknown; write cluster = \"…\" into its table",
                 rule.origin, upstream.name
-            )]));
+            )])];
         };
         let ending = format!(".{cluster}");
-        let (long, others): (Vec<_>, Vec<_>) =
+        let (long, rest): (Vec<_>, Vec<_>) =
             wildcards.into_iter().partition(|p| p.ends_with(&ending.to_lowercase()));
         let (short, unsayable): (Vec<_>, Vec<_>) =
-            others.into_iter().partition(|p| self.takes_the_ending(p, &ending));
+            rest.into_iter().partition(|p| self.takes_the_ending(p, &ending));
+        let mut blocks = Vec::new();
         // Nobody asked for the endings that are no cluster, such as the proxy's host.
-        let written = matches!(rule.origin, Origin::Route { .. });
-        let mut comments = vec![rule.origin.to_string()];
-        if written && !unsayable.is_empty() {
-            let sample = unsayable[0].replace(['*', '?'], "x");
-            comments.push(format!(
-                "names like {} need a HostKeyAlias each, so a block each: natssh ssh-config {sample}",
-                unsayable.join(" ")
-            ));
+        if matches!(rule.origin, Origin::Route { .. }) && !unsayable.is_empty() {
+            blocks.push(Block::remark(vec![
+                rule.origin.to_string(),
+                format!(
+                    "names like {} need a HostKeyAlias each, so a block each: natssh ssh-config {}",
+                    unsayable.join(" "),
+                    unsayable[0].replace(['*', '?'], "x")
+                ),
+            ]));
         }
-        let mut hosts: Vec<String> = long.iter().chain(&short).cloned().collect();
-        if hosts.is_empty() {
-            return written.then(|| Block::remark(comments));
+        let mut others: Vec<String> =
+            rule.hosts.iter().filter(|pattern| pattern.is_negated()).map(ToString::to_string).collect();
+        others.extend(direct.iter().cloned());
+        others.extend(self.settings.routes.proxies.iter().map(|proxy| format!("!{proxy}")));
+        let mut put = |hosts: Vec<String>, hostname: Option<String>| {
+            let mut comments = vec![rule.origin.to_string()];
+            let mut options: Vec<_> = hostname.map(|name| ("HostName", name)).into_iter().collect();
+            let identity = rule.identity.as_ref().or(upstream.identity.as_ref());
+            options.extend(self.options(&upstream.name, identity, rule.port, "%h", &mut comments));
+            blocks.push(Block { comments, hosts, options });
+        };
+        if !long.is_empty() {
+            put([long, others.clone()].concat(), None);
         }
-        hosts.extend(rule.hosts.iter().filter(|pattern| pattern.is_negated()).map(ToString::to_string));
-        hosts.extend(self.settings.routes.proxies.iter().map(|proxy| format!("!{proxy}")));
-        let identity = rule.identity.as_ref().or(upstream.identity.as_ref());
-        let mut options = Vec::new();
         if !short.is_empty() {
-            hosts.push(format!("!*{ending}"));
-            hosts.extend(direct.iter().cloned());
-            if hosts.iter().any(|host| host == "*") {
+            others.push(format!("!*{ending}"));
+            if short.iter().any(|pattern| pattern == "*") {
                 // Everything else, but not what plainly is no node: a name on the Internet, an address, this machine.
-                hosts.extend(["!*.*", "!*:*", "!localhost"].map(String::from));
+                others.extend(["!*.*", "!*:*", "!localhost"].map(String::from));
             }
-            options.push(("HostName", format!("%h{ending}")));
+            put([short, others].concat(), Some(format!("%h{ending}")));
         }
-        options.extend(self.options(&upstream.name, identity, rule.port, "%h", &mut comments));
-        Some(Block { comments, hosts, options })
+        blocks
     }
 
     /// Whether a name and the same name with the cluster's ending are one node to the routes.
@@ -207,6 +221,11 @@ impl Plan<'_> {
     fn pick(&self, host: &str) -> Picked {
         self.settings.routes.pick(&NodeAddr { host: host.to_owned(), port: NODE_PORT })
     }
+}
+
+/// The patterns that take hosts, as written.
+fn positive(rule: &Rule) -> impl Iterator<Item = String> {
+    rule.hosts.iter().filter(|pattern| !pattern.is_negated()).map(ToString::to_string)
 }
 
 fn is_wildcard(pattern: &str) -> bool {

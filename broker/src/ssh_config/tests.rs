@@ -27,6 +27,7 @@ impl Home {
             "web_proxy_addr: proxy.example.com:3080\nssh_proxy_addr: proxy.example.com:3023\nuser: me\ncluster: example\n",
         );
         home.write("tsh/keys/proxy.example.com/me", &pem(&key));
+        home.write("tsh/keys/proxy.example.com/me.pub", &public_line(&key));
         let certificate = user_certificate(&key, "me", &["root"]).to_openssh().unwrap();
         home.write("tsh/keys/proxy.example.com/me-ssh/example-cert.pub", &certificate);
         let authority = public_line(&authority());
@@ -180,6 +181,15 @@ fn a_default_takes_short_names_and_lets_the_internet_alone() {
     }
 }
 
+#[test]
+fn what_an_earlier_rule_takes_whole_gets_no_second_block() {
+    let home = Home::new();
+    let text = "[upstream.office]\nkind = \"teleport\"\nproxy = \"gate\"\ncluster = \"example\"";
+    let fragment = home.fragment(text, &[], &[]);
+    assert_eq!(fragment.matches("Host *.example").count(), 1, "{fragment}");
+    assert!(fragment.starts_with("# names of upstream office\n"), "{fragment}");
+}
+
 const ROUTES: &str = r#"
 [upstream.office]
 kind = "teleport"
@@ -187,7 +197,7 @@ proxy = "gate.example.org"
 cluster = "hq"
 known_hosts = ["/etc/ssh/office hosts"]
 [[route]]
-hosts = ["build-*"]
+hosts = ["build-*", "nas.hq"]
 upstream = "direct"
 [[route]]
 hosts = ["*.prod.example.com", "db"]
@@ -195,7 +205,7 @@ upstream = "office"
 strip_suffix = ".prod.example.com"
 map = { "web.prod.example.com" = "web-01", other = "x" }
 [[route]]
-hosts = ["web-*", "build-box", "!web-9"]
+hosts = ["*.web.hq", "web-*", "build-box", "!web-9"]
 upstream = "office"
 port = 22
 [[route]]
@@ -211,6 +221,7 @@ fn routes_become_blocks_where_ssh_config_can_say_them() {
         ("db", "db", "db.hq", "3022"),
         ("web.prod.example.com", "web.prod.example.com", "web-01.hq", "3022"),
         ("web-1", "web-1.hq", "", "22"),
+        ("a.web.hq", "a.web.hq", "", "22"),
         ("web-9", "web-9.hq", "", "3022"),
         ("worker", "worker.hq", "", "3022"),
         ("worker.hq", "worker.hq", "", "3022"),
@@ -226,7 +237,7 @@ fn routes_become_blocks_where_ssh_config_can_say_them() {
             "{host}"
         );
     }
-    for host in ["build-1", "build-box", "mail.example.com"] {
+    for host in ["build-1", "build-box", "nas.hq", "mail.example.com"] {
         let answer = home.ssh(&fragment, host).unwrap();
         assert_eq!((answer.get("proxycommand"), answer.get("hostname")), ("", host), "{host} in\n{fragment}");
     }
@@ -264,23 +275,25 @@ fn what_ssh_cannot_read_from_an_identity_file_is_written_for_it() {
     );
     let fragment = home.fragment(&text, &["worker.example"], &[]);
     for line in [
-        "    IdentityFile HOME/bot\n",
-        "    CertificateFile HOME/state/ssh/bot/cert.pub\n",
+        "    IdentityFile HOME/state/ssh/bot/key\n",
+        "    CertificateFile HOME/state/ssh/bot/key-cert.pub\n",
         "    UserKnownHostsFile ~/.ssh/known_hosts HOME/bot\n",
     ] {
         assert!(fragment.contains(line), "{line}\n{fragment}");
     }
-    assert_eq!(fs::read_to_string(home.path("state/ssh/bot/cert.pub")).unwrap(), certificate + "\n");
-    for (path, mode) in [("state/ssh", 0o700), ("state/ssh/bot", 0o700), ("state/ssh/bot/cert.pub", 0o600)] {
+    assert_eq!(fs::read_to_string(home.path("state/ssh/bot/key-cert.pub")).unwrap(), certificate + "\n");
+    for (path, mode) in
+        [("state/ssh", 0o700), ("state/ssh/bot", 0o700), ("state/ssh/bot/key-cert.pub", 0o600)]
+    {
         assert_eq!(fs::metadata(home.path(path)).unwrap().permissions().mode() & 0o777, mode, "{path}");
     }
-    // The key itself is found by ssh in the identity file.
-    let found = Command::new("ssh-keygen").arg("-y").arg("-f").arg(home.path("bot")).output();
-    assert!(
-        found.is_err()
-            || String::from_utf8_lossy(&found.unwrap().stdout)
-                .contains(public_line(&key).split(' ').nth(1).unwrap())
+    assert_eq!(
+        fs::read_link(home.path("state/ssh/bot/key")).unwrap(),
+        home.path("bot"),
+        "no copy of a secret"
     );
+    let public = fs::read_to_string(home.path("state/ssh/bot/key.pub")).unwrap();
+    assert_eq!(public.trim_end(), public_line(&key));
 }
 
 #[test]
@@ -312,7 +325,7 @@ fn the_broker_refreshes_what_was_derived_and_nothing_else() {
     assert!(!home.state().exists(), "nobody has asked for a fragment");
 
     derived::write(&derived::view(&home.state(), &first).files).unwrap();
-    let file = home.path("state/ssh/bot/cert.pub");
+    let file = home.path("state/ssh/bot/key-cert.pub");
     let inode = |path: &Path| fs::metadata(path).unwrap().ino();
     let (before, text) = (inode(&file), fs::read_to_string(&file).unwrap());
     derived::refresh(&home.state(), &first).unwrap();
@@ -320,7 +333,7 @@ fn the_broker_refreshes_what_was_derived_and_nothing_else() {
 
     derived::refresh(&home.state(), &write_identity(&["root", "admin"])).unwrap();
     assert_ne!(fs::read_to_string(&file).unwrap(), text);
-    assert_eq!(fs::read_dir(home.path("state/ssh/bot")).unwrap().count(), 1, "no half-written file is left");
+    assert_eq!(fs::read_dir(home.path("state/ssh/bot")).unwrap().count(), 3, "no half-written file is left");
 }
 
 #[test]
@@ -416,4 +429,64 @@ fn the_example_is_read_by_ssh() {
     assert_eq!(answer.get("proxycommand"), "natssh proxy %h %p");
     assert_eq!(home.ssh(example, "web").unwrap().get("hostkeyalias"), "web-01.example.com");
     assert_eq!(home.ssh(example, "teleport.example.com").unwrap().get("proxycommand"), "");
+}
+
+/// A real sshd stands where the stream would lead; all else is the fragment's doing.
+#[test]
+fn stock_ssh_logs_in_with_an_identity_file_by_the_fragment_alone() {
+    let home = Home::new();
+    if !Path::new("/usr/sbin/sshd").exists() {
+        eprintln!("skipped: there is no sshd here");
+        return;
+    }
+    let login = Command::new("id").arg("-un").output().unwrap();
+    let login = String::from_utf8_lossy(&login.stdout).trim().to_owned();
+    let script = format!(
+        "set -e; cd '{}'
+        for key in hostca userca hostkey; do ssh-keygen -q -t ed25519 -N '' -f $key; done
+        ssh-keygen -q -t rsa -b 2048 -m PEM -N '' -f me
+        ssh-keygen -q -s hostca -h -I '' -n worker,worker.example,localhost hostkey.pub
+        ssh-keygen -q -s userca -I me -n {login} -O extension:teleport-route-to-cluster=example me.pub
+        (cat me me-cert.pub; echo \"@cert-authority *.example $(cat hostca.pub)\") > identity
+        chmod 600 identity; rm me*
+        echo \"HostKey $PWD/hostkey\nHostCertificate $PWD/hostkey-cert.pub\nTrustedUserCAKeys $PWD/userca.pub\" > sshd_config
+        echo 'StrictModes no\nUsePAM no\nPermitRootLogin yes\nPasswordAuthentication no' >> sshd_config",
+        home.0.path().display()
+    );
+    let prepared = Command::new("sh").arg("-c").arg(script).output().unwrap();
+    assert!(prepared.status.success(), "{}", String::from_utf8_lossy(&prepared.stderr));
+    let text = format!(
+        "default = \"office\"\n[identity.id]\nfile = {:?}\n[upstream.office]\nkind = \"teleport\"\nproxy = \"gate\"",
+        home.path("identity")
+    );
+    for (hosts, host) in [(vec![], "worker"), (vec![], "worker.example"), (vec!["worker"], "worker")] {
+        let fragment = home.fragment(&text, &hosts, &[]).replace("ProxyUseFdpass yes", "ProxyUseFdpass no");
+        let stream = format!("/usr/sbin/sshd -i -e -f {}", home.path("sshd_config").display());
+        let fragment = fragment.replace("/bin/natssh proxy %h %p", &stream);
+        home.write("fragment", &fragment.replace("HOME", &home.0.path().display().to_string()));
+        let output = Command::new("ssh")
+            .arg("-F")
+            .arg(home.path("fragment"))
+            .args([
+                "-o",
+                "BatchMode=yes",
+                "-o",
+                "StrictHostKeyChecking=yes",
+                "-o",
+                "ConnectTimeout=10",
+                "-l",
+                &login,
+            ])
+            .args([host, "echo reached; exit 7"])
+            .env_remove("SSH_AUTH_SOCK")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        if said.contains("privilege separation directory") {
+            eprintln!("skipped: sshd was never started here: {said}");
+            return;
+        }
+        assert_eq!(output.status.code(), Some(7), "{host}: {said}\n{fragment}");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "reached\n");
+    }
 }

@@ -1,8 +1,9 @@
 //! What stock ssh can use of an identity: its files where ssh reads them, else files made of it.
 //!
-//! Pure. ssh reads a key, a certificate and `@cert-authority` lines, each from a
-//! place of its own. Identity files hold all three in one, of which ssh finds only
-//! the key, and tsh up to v6 wrote authorities without their marker.
+//! Pure. ssh reads a key, its public half, a certificate and `@cert-authority` lines,
+//! each from a place of its own. Identity files hold all of them in one, where ssh
+//! finds no certificate, and no public half of a PEM key, without which it would not
+//! know that the two belong together. tsh up to v6 wrote authorities without their marker.
 
 use super::block;
 use crate::identity::{Credential, Identity};
@@ -27,47 +28,76 @@ pub(super) struct View {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct DerivedFile {
     pub(super) path: PathBuf,
-    pub(super) text: String,
+    pub(super) content: Content,
+}
+
+/// What a derived file holds. A private key is pointed to, never copied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Content {
+    Text(String),
+    LinkTo(PathBuf),
+}
+
+/// What the files of an identity look like from outside.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Seen {
+    /// The text of its own file of authorities, where it has one.
+    pub(super) known_hosts: Option<String>,
+    /// Whether the public half stands beside the key, as `<key>.pub`.
+    pub(super) has_public_half: bool,
 }
 
 impl View {
-    /// Looks at an identity. `known_hosts` is the text of its own file of authorities, where it has one;
-    /// `folder` is where derived files go.
-    pub(super) fn of(identity: &Identity, known_hosts: Option<&str>, folder: &Path) -> Self {
+    /// Looks at an identity; `folder` is where derived files go.
+    pub(super) fn of(identity: &Identity, seen: &Seen, folder: &Path) -> Self {
         let mut view = Self::default();
         let own = &identity.ssh_files;
-        if let Some(key) = &own.key {
-            view.options.push(("IdentityFile", block::path(key)));
-        }
-        let certificates = identity.credential.certificates();
-        let in_agent = matches!(identity.credential, Credential::Agent { .. });
-        if let Some(certificate) = certificates.first() {
-            view.sha1_authority = certificate.signature().algorithm() == Algorithm::Rsa { hash: None };
-            let file = match (&own.certificate, certificate.to_openssh()) {
-                (Some(file), _) => Some(file.clone()),
-                (None, Ok(text)) if !in_agent => Some(view.derive(folder.join("cert.pub"), text + "\n")),
-                (None, _) => None,
-            };
-            view.options.extend(file.map(|file| ("CertificateFile", block::path(&file))));
+        let certificate = identity.credential.certificates().first().copied();
+        view.sha1_authority = certificate
+            .is_some_and(|certificate| certificate.signature().algorithm() == Algorithm::Rsa { hash: None });
+        let public_line = match &identity.credential {
+            Credential::Key { key, .. } => key.public_key().to_openssh().ok(),
+            Credential::Agent { .. } => None,
+        };
+        match (&own.key, public_line, certificate.and_then(|certificate| certificate.to_openssh().ok())) {
+            (Some(key), Some(public), Some(certificate))
+                if own.certificate.is_none() || !seen.has_public_half =>
+            {
+                view.derive(folder.join("key.pub"), Content::Text(public.trim_end().to_owned() + "\n"));
+                let link = view.derive(folder.join("key"), Content::LinkTo(key.clone()));
+                view.option("IdentityFile", &link);
+                let copy = || Content::Text(certificate.trim_end().to_owned() + "\n");
+                let file = own
+                    .certificate
+                    .clone()
+                    .unwrap_or_else(|| view.derive(folder.join("key-cert.pub"), copy()));
+                view.option("CertificateFile", &file);
+            }
+            (key, _, _) => {
+                key.iter().for_each(|key| view.option("IdentityFile", key));
+                own.certificate.iter().for_each(|file| view.option("CertificateFile", file));
+            }
         }
         if own.key.is_some() {
             view.options.push(("IdentitiesOnly", "yes".into()));
         }
         if let Some(socket) = &own.agent {
-            view.options.push(("IdentityAgent", block::path(socket)));
+            view.option("IdentityAgent", socket);
         }
-        view.known_hosts = match &own.known_hosts {
-            Some(file) if known_hosts.is_some_and(|text| ssh_reads_all(text, &identity.authorities)) => {
-                Some(file.clone())
-            }
+        view.known_hosts = match (&own.known_hosts, &seen.known_hosts) {
+            (Some(file), Some(text)) if ssh_reads_all(text, &identity.authorities) => Some(file.clone()),
             _ if identity.authorities.is_empty() => None,
-            _ => Some(view.derive(folder.join("known_hosts"), written(&identity.authorities))),
+            _ => Some(view.derive(folder.join("known_hosts"), Content::Text(written(&identity.authorities)))),
         };
         view
     }
 
-    fn derive(&mut self, path: PathBuf, text: String) -> PathBuf {
-        self.files.push(DerivedFile { path: path.clone(), text });
+    fn option(&mut self, keyword: &'static str, file: &Path) {
+        self.options.push((keyword, block::path(file)));
+    }
+
+    fn derive(&mut self, path: PathBuf, content: Content) -> PathBuf {
+        self.files.push(DerivedFile { path: path.clone(), content });
         path
     }
 }
