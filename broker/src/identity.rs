@@ -70,6 +70,8 @@ pub struct Identity {
     pub generation: u64,
     /// Whom the certificate names: its key id, with Teleport the user's name.
     pub user: Option<String>,
+    /// The Teleport cluster that the certificate leads to.
+    pub cluster: Option<String>,
     /// The logins that the certificate allows, without those that Teleport uses for itself.
     pub principals: Vec<String>,
     /// How long the certificate is good for.
@@ -179,12 +181,17 @@ impl Identity {
             .first()
             .map(|certificate| certificate.key_id().to_owned())
             .filter(|user| !user.is_empty());
+        let cluster = certificates
+            .first()
+            .and_then(|certificate| certificate.extensions().get("teleport-route-to-cluster"));
+        let cluster = cluster.filter(|cluster| !cluster.is_empty()).cloned();
         let lifetime =
             certificates.first().map(|certificate| Lifetime::of_certificate(certificate)).unwrap_or_default();
         Self {
             name: name.into(),
             generation: 0,
             user,
+            cluster,
             principals,
             lifetime,
             credential: found.credential,

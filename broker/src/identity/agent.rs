@@ -161,3 +161,6 @@ fn read_until(stream: &mut UnixStream, mut buffer: &mut [u8], deadline: Instant)
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,10 +15,11 @@ pub(super) fn find(
     key: &Path,
     certificate: Option<&Path>,
 ) -> Result<Found, IdentityError> {
-    let renew = format!("ssh-keygen -L -f {}", certificate_beside(key).display());
+    let renew = "ask for a new certificate from whoever signs it".to_owned();
     let beside = certificate_beside(key);
     let (path, required) = certificate.map_or((beside.as_path(), false), |named| (named, true));
-    let private = read_key(files, key, &format!("ls -l {}", key.display()))?;
+    let folder = key.parent().unwrap_or(key);
+    let private = read_key(files, key, &format!("ls -l {}", folder.display()))?;
     let certificate = match read_certificate(files, path, &renew)? {
         Some(certificate) => Some(belonging_to(&private, key, certificate, path, &renew)?),
         None if required => {
@@ -35,7 +36,7 @@ pub(super) fn find(
         credential: Credential::Key { key: Arc::new(private), certificate },
         authorities: KnownHosts::default(),
         ssh_files,
-        renew: "ask for a new certificate from whoever signed it".into(),
+        renew,
     })
 }
 

@@ -131,3 +131,91 @@ fn p521_keypair(key: p521::SecretKey) -> KeypairData {
 fn garbage(why: String) -> FileFault {
     FileFault::Garbage { expected: "private key", why }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::testing::{ed25519, ssh_keygen};
+    use proptest::prelude::*;
+    use ssh_key::PublicKey;
+    use std::fs;
+
+    /// A key by the real ssh-keygen: what it wrote, and the public half that it says.
+    fn generate(kind: &str, bits: &str, format: &str, passphrase: &str) -> (String, PublicKey) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("id");
+        let name = path.to_str().unwrap();
+        let made = ssh_keygen(["-q", "-t", kind, "-b", bits, "-m", format, "-N", passphrase, "-f", name]);
+        assert_eq!(made, "");
+        let public = PublicKey::read_openssh_file(folder.path().join("id.pub")).unwrap();
+        (fs::read_to_string(&path).unwrap(), public)
+    }
+
+    #[test]
+    fn every_form_that_ssh_keygen_writes_is_read() {
+        for (kind, bits, format, label) in [
+            ("ed25519", "256", "RFC4716", "OPENSSH PRIVATE KEY"),
+            ("rsa", "2048", "RFC4716", "OPENSSH PRIVATE KEY"),
+            ("rsa", "2048", "PEM", "RSA PRIVATE KEY"),
+            ("rsa", "2048", "PKCS8", "PRIVATE KEY"),
+            ("ecdsa", "256", "RFC4716", "OPENSSH PRIVATE KEY"),
+            ("ecdsa", "256", "PEM", "EC PRIVATE KEY"),
+            ("ecdsa", "384", "PEM", "EC PRIVATE KEY"),
+            ("ecdsa", "521", "PEM", "EC PRIVATE KEY"),
+            ("ecdsa", "256", "PKCS8", "PRIVATE KEY"),
+            ("ecdsa", "384", "PKCS8", "PRIVATE KEY"),
+            ("ecdsa", "521", "PKCS8", "PRIVATE KEY"),
+        ] {
+            let (text, public) = generate(kind, bits, format, "");
+            assert!(text.starts_with(&format!("-----BEGIN {label}-----")), "{kind} {format}: {text}");
+            let key = parse(&text).unwrap_or_else(|fault| panic!("{kind} {bits} {format}: {fault}"));
+            assert_eq!(key.public_key().key_data(), public.key_data(), "{kind} {bits} {format}");
+        }
+    }
+
+    #[test]
+    fn an_ed25519_key_in_pkcs8_is_read() {
+        // RFC 8410, section 7: this prefix, then the 32 bytes.
+        let der = [&[0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20][..], &[9; 32]]
+            .concat();
+        let text =
+            format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", BASE64.encode(der));
+        assert_eq!(parse(&text).unwrap().public_key().key_data(), ed25519(9).public_key().key_data());
+    }
+
+    #[test]
+    fn a_passphrase_is_noticed_in_every_form() {
+        for (kind, bits, format) in [
+            ("ed25519", "256", "RFC4716"),
+            ("rsa", "2048", "PEM"),
+            ("rsa", "2048", "PKCS8"),
+            ("ecdsa", "256", "PEM"),
+        ] {
+            let (text, _) = generate(kind, bits, format, "correct horse");
+            assert_eq!(parse(&text).unwrap_err(), FileFault::Encrypted, "{kind} {format}");
+        }
+    }
+
+    #[test]
+    fn the_first_key_counts_whatever_stands_before_it() {
+        let certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let pem = |seed| crate::identity::testing::pem(&ed25519(seed));
+        let text = format!("{certificate}{}{}", pem(1), pem(2));
+        assert_eq!(parse(&text).unwrap().public_key(), ed25519(1).public_key());
+    }
+
+    #[test]
+    fn a_key_cut_short_anywhere_is_garbage() {
+        let whole = crate::identity::testing::pem(&ed25519(1));
+        for end in 0..whole.trim_end().len() - "-----END OPENSSH PRIVATE KEY-----".len() {
+            assert!(matches!(parse(&whole[..end]), Err(FileFault::Garbage { .. })), "{end}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(label in "(OPENSSH|RSA|EC|ENCRYPTED|PIV|DSA)? ?PRIVATE KEY", body in "[A-Za-z0-9+/=\\n]{0,200}") {
+            let _ = parse(&format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n"));
+        }
+    }
+}

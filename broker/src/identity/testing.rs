@@ -49,6 +49,7 @@ pub(crate) fn user_certificate(key: &PrivateKey, user: &str, logins: &[&str]) ->
     builder.key_id(user).unwrap();
     builder.extension("permit-pty", "").unwrap();
     builder.extension("teleport-roles", r#"{"version":"v1","roles":["access"]}"#).unwrap();
+    builder.extension("teleport-route-to-cluster", "example").unwrap();
     builder.sign(&authority()).unwrap()
 }
 

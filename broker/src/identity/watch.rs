@@ -202,3 +202,6 @@ fn report(name: &str, snapshot: &Snapshot) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

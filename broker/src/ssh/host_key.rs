@@ -6,7 +6,10 @@
 //! a certificate first, its plain key next, and nothing unknown is believed.
 //!
 //! Where OpenSSH versions differ, this follows 10.3: a host certificate without
-//! principals names no host, and principals may hold wildcards.
+//! principals names no host, and principals may hold wildcards. On ports other
+//! than 22 it is stricter in two corners: what is revoked for the bare host is
+//! revoked, and a key known of the bare host does not excuse a certificate's key
+//! that contradicts one known of the port.
 
 mod error;
 #[cfg(test)]
@@ -18,6 +21,7 @@ use crate::known_hosts::{KnownHosts, Line, Marker, Origin};
 use crate::pattern::glob_matches;
 use ssh_key::public::KeyData;
 use ssh_key::{Algorithm, Certificate, Fingerprint, HashAlg, PublicKey};
+use std::collections::BTreeSet;
 
 /// What the server showed.
 #[derive(Debug, Clone, Copy)]
@@ -108,32 +112,27 @@ impl Names {
         self
     }
 
-    /// The lines with this marker under the server's names. Lines for `[host]:port`
-    /// come first; only where there are none do those of the bare host count.
-    fn lines<'a>(&self, known: &'a KnownHosts, marker: Marker) -> Vec<&'a Line> {
-        let under = |host: &str, port| {
-            known.matching(host, port).filter(move |line| line.marker == marker).collect::<Vec<_>>()
-        };
+    /// The keys known of the server: those of `[host]:port`, and of the bare host only where there are none.
+    fn keys<'a>(&self, known: &'a KnownHosts) -> Vec<&'a Line> {
         let mut found = Vec::new();
         for host in &self.hosts {
-            let exact = under(host, self.port);
-            found.extend(if exact.is_empty() { under(host, 22) } else { exact });
-        }
-        if marker != Marker::Key {
-            for cluster in &self.clusters {
-                found.extend(under(cluster, 22));
-                // `*.<cluster>` is written for the hosts below the cluster, of which this is one.
-                found.extend(under(&format!("{}.{cluster}", self.hosts[0]), 22));
-            }
+            let exact = marked(known, host, self.port, Marker::Key);
+            found.extend(if exact.is_empty() { marked(known, host, 22, Marker::Key) } else { exact });
         }
         found
     }
 
-    /// Lines that revoke count under every form of every name.
-    fn revocations<'a>(&self, known: &'a KnownHosts) -> Vec<&'a Line> {
-        let mut found = self.lines(known, Marker::Revoked);
+    /// The authorities or revocations that concern the server, under every form of every name.
+    fn all<'a>(&self, known: &'a KnownHosts, marker: Marker) -> Vec<&'a Line> {
+        let mut found = Vec::new();
         for host in &self.hosts {
-            found.extend(known.matching(host, 22).filter(|line| line.marker == Marker::Revoked));
+            found.extend(marked(known, host, self.port, marker));
+            found.extend(marked(known, host, 22, marker));
+        }
+        for cluster in &self.clusters {
+            found.extend(marked(known, cluster, 22, marker));
+            // `*.<cluster>` is written for the hosts below the cluster, of which this is one.
+            found.extend(marked(known, &format!("{}.{cluster}", self.hosts[0]), 22, marker));
         }
         found
     }
@@ -145,17 +144,21 @@ impl Names {
     }
 }
 
+fn marked<'a>(known: &'a KnownHosts, host: &str, port: u16, marker: Marker) -> Vec<&'a Line> {
+    known.matching(host, port).filter(|line| line.marker == marker).collect()
+}
+
 /// What the known hosts hold about a server.
 #[must_use]
 pub fn expected(known: &KnownHosts, names: &Names) -> Expected {
     let mut keys: Vec<Algorithm> = Vec::new();
-    for line in names.lines(known, Marker::Key) {
+    for line in names.keys(known) {
         let algorithm = line.key.algorithm();
         if !keys.contains(&algorithm) {
             keys.push(algorithm);
         }
     }
-    Expected { certificate: !names.lines(known, Marker::Authority).is_empty(), keys }
+    Expected { certificate: !names.all(known, Marker::Authority).is_empty(), keys }
 }
 
 /// Decides whether the server is one that `names` may mean; `now` is in seconds since 1970.
@@ -207,7 +210,7 @@ fn refuse_revoked(
     key: &KeyData,
     authority: Option<&KeyData>,
 ) -> Result<(), HostKeyError> {
-    for line in names.revocations(known) {
+    for line in names.all(known, Marker::Revoked) {
         if line.key == *key || authority.is_some_and(|authority| line.key == *authority) {
             return Err(HostKeyError::Revoked {
                 host: names.display(),
@@ -221,7 +224,7 @@ fn refuse_revoked(
 }
 
 fn verify_key(known: &KnownHosts, names: &Names, key: &KeyData) -> Result<Verdict, HostKeyError> {
-    let lines = names.lines(known, Marker::Key);
+    let lines = names.keys(known);
     if let Some(line) = lines.iter().find(|line| line.key == *key) {
         return Ok(Verdict::Key { origin: line.origin.clone() });
     }
@@ -263,11 +266,10 @@ fn verify_certificate(
         return Err(Fault::UserCertificate);
     }
     let authority = certificate.signature_key();
-    let trusted = names.lines(known, Marker::Authority);
+    let trusted = names.all(known, Marker::Authority);
     let Some(line) = trusted.iter().find(|line| line.key == *authority) else {
-        return Err(Fault::UntrustedAuthority {
-            trusted: trusted.iter().map(|line| describe(&line.key)).collect(),
-        });
+        let others: BTreeSet<String> = trusted.iter().map(|line| describe(&line.key)).collect();
+        return Err(Fault::UntrustedAuthority { trusted: others.into_iter().collect() });
     };
     if certificate.signature().algorithm() == (Algorithm::Rsa { hash: None }) && sha1 == Sha1::Refused {
         return Err(Fault::Sha1);
