@@ -107,7 +107,10 @@ fn an_agent_that_is_silent_or_gone_is_not_waited_for() {
     assert!(why(&socket).ends_with("does not answer: nothing came within 2 s"), "{}", why(&socket));
     assert!(start.elapsed() < 3 * PATIENCE);
     drop(listener);
-    assert!(why(&socket).ends_with("does not answer: connection refused"));
+    // A child that another test has just forked may hold the listener for a moment longer.
+    while !why(&socket).ends_with("does not answer: connection refused") {
+        assert!(start.elapsed() < 10 * PATIENCE, "{}", why(&socket));
+    }
     let none = Identity::load("agent", &Source::Agent(None), 1).unwrap_err().to_failure();
     assert_eq!(
         none.to_string(),
