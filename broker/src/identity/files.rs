@@ -196,3 +196,38 @@ fn time_of((seconds, nanoseconds): (i64, i64)) -> SystemTime {
     let whole = Duration::from_secs(seconds.try_into().unwrap_or(0));
     SystemTime::UNIX_EPOCH + whole + Duration::from_nanos(nanoseconds.try_into().unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::testing::write;
+
+    #[test]
+    fn a_look_too_soon_after_a_change_proves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        write(&path, "text");
+        let mut files = Files::default();
+        files.read(&path, Content::Secret).unwrap().unwrap();
+        let change = files.last_change.unwrap();
+        for (age, trusted) in [(0, false), (99, false), (100, true), (5000, true)] {
+            files.started = Some(change + Duration::from_millis(age));
+            assert_eq!(files.unchanged(), trusted, "read {age} ms after the change");
+        }
+        fs::remove_file(&path).unwrap();
+        assert!(!files.unchanged());
+    }
+
+    #[test]
+    fn a_missing_file_is_remembered_and_its_folder_tells_when_it_went() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let mut files = Files::default();
+        assert_eq!(files.read(&path, Content::Public).unwrap(), None);
+        assert!(files.changed_within(Duration::from_secs(3600)));
+        files.started = Some(files.last_change.unwrap() + RACY);
+        assert!(files.unchanged());
+        write(&path, "text");
+        assert!(!files.unchanged());
+    }
+}
