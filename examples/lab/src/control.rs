@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::faults::Fault;
+use crate::proxy::Counters;
 use crate::state::{Folder, Mode};
 
 pub mod door;
@@ -52,6 +53,10 @@ pub struct Status {
     pub up_seconds: u64,
     /// Where clients reach the stand-in proxy.
     pub proxy: SocketAddr,
+    /// What the proxy is doing.
+    pub proxy_state: ProxyState,
+    /// What it did since it was last started.
+    pub counters: Counters,
     /// The round-trip time added on the way there, in milliseconds.
     pub rtt_ms: u64,
     /// The login that the certificate is for.
@@ -75,8 +80,8 @@ impl fmt::Display for Status {
             self.up_seconds,
             self.login
         )?;
-        let proxy = self.proxy;
-        writeln!(f, "proxy    {proxy}, a stand-in, round trip + {} ms", self.rtt_ms)?;
+        let (proxy, state) = (self.proxy, self.proxy_state.word());
+        writeln!(f, "proxy    {proxy}, a stand-in, {state}, round trip + {} ms", self.rtt_ms)?;
         match &self.python {
             Some(python) => writeln!(f, "python   {}", python.display())?,
             None => writeln!(f, "python   none: Ansible needs one on the nodes")?,
@@ -101,6 +106,29 @@ pub struct NodeStatus {
     pub state: NodeState,
     /// The process number of a rooted node's first process, as the machine sees it.
     pub pid: Option<u32>,
+}
+
+/// What the proxy is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProxyState {
+    /// Its work.
+    Running,
+    /// Nothing: it refuses connections.
+    Stopped,
+    /// Nothing, but it does not say so.
+    Frozen,
+}
+
+impl ProxyState {
+    /// The word for people.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+            Self::Frozen => "frozen",
+        }
+    }
 }
 
 /// What a node is doing.

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ssh_key::PrivateKey;
@@ -83,6 +84,7 @@ impl Credentials {
         };
         let request = match fault {
             CertFault::Expire => request.valid(Validity::expired()),
+            CertFault::Brief { seconds } => request.valid(Validity::ttl(Duration::from_secs(seconds.into()))),
             CertFault::ForeignLogin => UserRequest::new(USER, &[FOREIGN_LOGIN]),
             CertFault::Rotate | CertFault::Replace => request,
             CertFault::Remove => return self.remove(),

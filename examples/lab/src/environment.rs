@@ -86,6 +86,8 @@ Host *
             ("LAB_LOGIN", self.login.to_owned()),
             ("LAB_PYTHON", self.python.map_or_else(String::new, |python| text(python))),
             ("LAB_DIR", text(folder.path())),
+            // So that the next `natssh-lab` of this shell needs no --state.
+            ("NATSSH_LAB", text(folder.path())),
         ]
     }
 }

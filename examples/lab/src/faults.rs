@@ -31,6 +31,9 @@ pub enum Fault {
         #[arg(value_parser = Idle::parse)]
         after: Idle,
     },
+    /// Whether the proxy ends connections whose certificate has ended
+    #[command(subcommand)]
+    Expiry(Switch),
     /// Whether the proxy records sessions, for which it needs the user's agent
     #[command(subcommand)]
     Recording(Switch),
@@ -102,6 +105,11 @@ pub enum NodeFault {
 pub enum CertFault {
     /// One that ended an hour ago
     Expire,
+    /// A fresh one that ends in so many seconds
+    Brief {
+        /// From now
+        seconds: u32,
+    },
     /// A fresh one for the same key, as a renewal gives
     Rotate,
     /// A fresh one for a fresh key, as a new login gives: cures the other faults

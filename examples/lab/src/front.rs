@@ -12,7 +12,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Instant, sleep};
 
 use crate::ca::Authority;
-use crate::proxy::{Face, NodeState, Options, Policy, Proxy};
+use crate::control::ProxyState;
+use crate::proxy::{Counters, Face, NodeState, Options, Policy, Proxy};
 use crate::relay::{self, Relay};
 use crate::tunnel::NodeName;
 
@@ -92,9 +93,18 @@ impl Front {
         self.proxy.as_ref().map(Proxy::nodes).unwrap_or_default()
     }
 
-    /// Whether the proxy is there at all.
-    pub fn is_running(&self) -> bool {
-        self.proxy.is_some()
+    /// What the proxy is doing.
+    pub fn state(&self) -> ProxyState {
+        match (&self.proxy, self.hung.is_empty()) {
+            (None, _) => ProxyState::Stopped,
+            (Some(_), false) => ProxyState::Frozen,
+            (Some(_), true) => ProxyState::Running,
+        }
+    }
+
+    /// What it did since it was last started.
+    pub fn counters(&self) -> Counters {
+        self.proxy.as_ref().map(Proxy::counters).unwrap_or_default()
     }
 
     /// Takes a node off the inventory.

@@ -165,6 +165,8 @@ impl Supervisor {
             mode: self.plan.mode,
             up_seconds: self.since.elapsed().as_secs(),
             proxy: self.front.clients(),
+            proxy_state: self.front.state(),
+            counters: self.front.counters(),
             rtt_ms: u64::try_from(self.rtt.as_millis()).unwrap_or(u64::MAX),
             login: self.account.login.clone(),
             python: self.plan.python.interpreter.clone(),

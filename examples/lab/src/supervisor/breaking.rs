@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use tokio::time::{Instant, sleep};
 
 use super::Supervisor;
+use crate::control::ProxyState;
 use crate::faults::{self, CertFault, Fault, HostCaFault, NatFault, NodeFault, ProxyFault, Switch};
 use crate::netns;
 use crate::node::Node;
@@ -36,6 +37,15 @@ impl Supervisor {
                     Some(limit) => format!("the proxy ends connections idle for {limit:?}"),
                     None => "the proxy has no idle limit".to_owned(),
                 })
+            }
+            Fault::Expiry(switch) => {
+                let ends = switch == Switch::On;
+                self.front.set_policy(|policy| policy.disconnect_expired = ends);
+                Ok(match switch {
+                    Switch::On => "the proxy ends connections together with their certificate",
+                    Switch::Off => "the proxy lets connections outlive their certificate",
+                }
+                .to_owned())
             }
             Fault::Recording(switch) => {
                 let (recording, words) = match switch {
@@ -143,7 +153,7 @@ impl Supervisor {
     /// Waits a while until the proxy's nodes of this name are as they should be.
     async fn noticed(&self, name: &str, done: impl Fn(&[NodeState]) -> bool) {
         let deadline = Instant::now() + NOTICE;
-        while self.front.is_running() && Instant::now() < deadline {
+        while self.front.state() == ProxyState::Running && Instant::now() < deadline {
             let nodes = self.front.nodes().into_iter();
             let named: Vec<_> = nodes.filter(|node| node.name.hostname == name).collect();
             if done(&named) {
@@ -163,6 +173,7 @@ impl Supervisor {
 fn certificate_words(fault: CertFault) -> &'static str {
     match fault {
         CertFault::Expire => "the user's certificate ended an hour ago",
+        CertFault::Brief { .. } => "the user has a new certificate that ends soon",
         CertFault::Rotate => "the user has a new certificate for the same key",
         CertFault::Replace => "the user has a new key and a new certificate",
         CertFault::ForeignLogin => "the user's certificate is for another login",

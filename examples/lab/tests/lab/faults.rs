@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use natssh_lab::Fault;
-use natssh_lab::control::NodeState;
-use natssh_lab::faults::{CertFault, Face, HostCaFault, NatFault, NodeFault, ProxyFault};
+use natssh_lab::control::{NodeState, ProxyState};
+use natssh_lab::faults::{CertFault, Face, HostCaFault, Idle, NatFault, NodeFault, ProxyFault, Switch};
 use natssh_lab::state::Mode;
 
 use crate::harness::{Ground, eventually, modes};
@@ -98,6 +98,7 @@ fn the_proxy_stops_and_comes_back_on_the_same_port() {
     let proxy = ground.lab.status().expect("a status").proxy;
     ground.fault(Fault::Proxy(ProxyFault::Stop));
     ground.says_no("Connection refused");
+    assert_eq!(ground.lab.status().expect("a status").proxy_state, ProxyState::Stopped);
     ground.fault(Fault::Proxy(ProxyFault::Start));
     ground.works();
     assert_eq!(ground.lab.status().expect("a status").proxy, proxy);
@@ -125,6 +126,30 @@ fn bad_certificates_are_refused_and_a_new_login_cures() {
     }
     ground.fault(Fault::Cert(CertFault::Rotate));
     assert_eq!(ground.refused(WORKER), None);
+}
+
+#[test]
+fn a_strict_proxy_ends_a_connection_together_with_its_certificate() {
+    let ground = Ground::up(Mode::Rootless);
+    ground.fault(Fault::Expiry(Switch::On));
+    ground.fault(Fault::Cert(CertFault::Brief { seconds: 4 }));
+    let began = Instant::now();
+    let cut = ground.stock("ssh", &[WORKER, "sleep 60"]);
+    assert_eq!(cut.status.code(), Some(255));
+    assert!(began.elapsed() < Duration::from_secs(30), "it outlived its certificate");
+    assert!(ground.lab.status().expect("a status").counters.evicted > 0);
+}
+
+#[test]
+fn an_idle_connection_is_ended_when_there_is_a_limit() {
+    let ground = Ground::up(Mode::Rootless);
+    ground.fault(Fault::Idle { after: Idle(Some(Duration::from_secs(1))) });
+    let began = Instant::now();
+    let cut = ground.stock("ssh", &[WORKER, "sleep 60"]);
+    assert_eq!(cut.status.code(), Some(255));
+    assert!(began.elapsed() < Duration::from_secs(30), "nobody ended it");
+    ground.fault(Fault::Idle { after: Idle(None) });
+    assert_eq!(ground.says(WORKER, "sleep 2; echo done"), "done");
 }
 
 #[test]
