@@ -59,13 +59,17 @@ pub struct Counters {
 }
 
 impl Broker {
-    /// A broker for the settings that `load` gives now and at each reload.
+    /// A broker for the settings that `load` gives now and at each reload; `state_dir` is for what outlives it.
     ///
     /// # Errors
     /// Everything that is wrong with the configuration.
-    pub fn new(load: LoadSettings, socket: PathBuf) -> Result<Arc<Self>, config::Complaints> {
+    pub fn new(
+        load: LoadSettings,
+        socket: PathBuf,
+        state_dir: PathBuf,
+    ) -> Result<Arc<Self>, config::Complaints> {
         let failures = Arc::new(Failures::default());
-        let reach = Reach::new(load()?, failures.clone());
+        let reach = Reach::new(load()?, failures.clone(), state_dir);
         Ok(Arc::new(Self {
             reach: RwLock::new(Arc::new(reach)),
             load,

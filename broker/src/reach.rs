@@ -5,6 +5,7 @@ use crate::config::{self, Kind, Settings};
 use crate::failures::Failures;
 use crate::identity::{Source, Watched};
 use crate::ssh::{Budget, TOTAL_LIMIT};
+use crate::ssh_config::derived;
 use crate::upstream::{Ask, Direct, Stream, Teleport, Upstream};
 use natssh_wire::{Failure, FailureKind, NodeAddr, status};
 use std::collections::BTreeMap;
@@ -39,9 +40,10 @@ pub struct Reach {
     lookers: BTreeMap<String, Arc<Looker>>,
     failures: Arc<Failures>,
     budget: Arc<Budget>,
+    state_dir: PathBuf,
 }
 
-/// Keeps an identity fresh; ends with its last owner.
+/// Keeps an identity fresh, and what stock ssh is given of it; ends with its last owner.
 struct Looker(AbortHandle);
 
 impl Drop for Looker {
@@ -53,7 +55,7 @@ impl Drop for Looker {
 impl Reach {
     /// Builds everything, reading identities (blocking) but dialling nothing.
     #[must_use]
-    pub fn new(settings: Settings, failures: Arc<Failures>) -> Self {
+    pub fn new(settings: Settings, failures: Arc<Failures>, state_dir: PathBuf) -> Self {
         let empty = Settings {
             path: None,
             upstreams: BTreeMap::new(),
@@ -68,6 +70,7 @@ impl Reach {
             lookers: BTreeMap::new(),
             failures,
             budget: Budget::new(TOTAL_LIMIT),
+            state_dir,
         };
         nothing.changed(settings)
     }
@@ -83,7 +86,9 @@ impl Reach {
             let old = self.identities.get(name).filter(|old| old.source() == source);
             let watched = old.cloned().unwrap_or_else(|| Arc::new(Watched::open(name, source.clone())));
             let looker = old.and_then(|_| self.lookers.get(name)).cloned().unwrap_or_else(|| {
-                let task = tokio::spawn(watched.clone().keep_fresh(LOOK_EVERY));
+                let for_ssh = derived::follow(self.state_dir.clone(), watched.clone());
+                let fresh = watched.clone().keep_fresh(LOOK_EVERY);
+                let task = tokio::spawn(async move { tokio::join!(fresh, for_ssh) });
                 Arc::new(Looker(task.abort_handle()))
             });
             identities.insert(name.clone(), watched);
@@ -110,6 +115,7 @@ impl Reach {
             lookers,
             failures: self.failures.clone(),
             budget: self.budget.clone(),
+            state_dir: self.state_dir.clone(),
         }
     }
 

@@ -7,8 +7,8 @@ use crate::config;
 use crate::doors;
 use crate::log;
 use instance::Instance;
+use natssh_wire::paths::Paths;
 use sd_notify::NotifyState;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,16 +62,17 @@ fn begin(start: Start) -> Result<ExitCode, String> {
         .enable_all()
         .build()
         .map_err(|error| format!("the runtime cannot be started: {error}"))?;
-    let code = runtime.block_on(live(start, &paths.socket, instance))?;
+    let code = runtime.block_on(live(start, &paths, instance))?;
     // Whatever still waits on a slow file or agent is left behind.
     runtime.shutdown_background();
     Ok(code)
 }
 
-async fn live(start: Start, socket: &Path, instance: Instance) -> Result<ExitCode, String> {
+async fn live(start: Start, paths: &Paths, instance: Instance) -> Result<ExitCode, String> {
     let load: LoadSettings = Box::new(|| config::load(&config::Environment::of_process()));
-    let broker =
-        Broker::new(load, socket.to_owned()).map_err(|complaints| complaints.to_failure().to_string())?;
+    let socket = &paths.socket;
+    let broker = Broker::new(load, socket.clone(), paths.state_dir.clone())
+        .map_err(|complaints| complaints.to_failure().to_string())?;
     let listener = instance.listener()?;
     tracing::info!(version = natssh_wire::VERSION, pid = std::process::id(), socket = %socket.display(), "broker started");
     let door = tokio::spawn(doors::local::serve(broker.clone(), listener));

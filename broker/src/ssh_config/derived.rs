@@ -6,17 +6,42 @@
 //! fresh as the broker's own identity.
 
 use super::view::{Content, DerivedFile, Seen, View};
-use crate::identity::Identity;
+use crate::identity::{Identity, Watched};
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Rewrites the derived files each time an identity changes, for as long as it is polled.
+pub async fn follow(state_dir: PathBuf, watched: Arc<Watched>) {
+    let mut snapshots = watched.subscribe();
+    loop {
+        let snapshot = snapshots.borrow_and_update().clone();
+        let folder = state_dir.clone();
+        let refreshed = tokio::task::spawn_blocking(move || match &snapshot.identity {
+            Ok(identity) => refresh(&folder, identity),
+            // What is wrong with it is told in `status`; the old files are no worse.
+            Err(_) => Ok(()),
+        });
+        match refreshed.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(identity = watched.name(), reason = %error, "files for stock ssh not refreshed");
+            }
+            Err(_) => return,
+        }
+        if snapshots.changed().await.is_err() {
+            return;
+        }
+    }
+}
 
 /// Rewrites what was derived from an identity before, if anything was.
 ///
 /// # Errors
 /// The first file that could not be written.
-pub fn refresh(state_dir: &Path, identity: &Identity) -> io::Result<()> {
+fn refresh(state_dir: &Path, identity: &Identity) -> io::Result<()> {
     let folder = folder(state_dir, &identity.name);
     if !folder.is_dir() {
         return Ok(());

@@ -6,13 +6,15 @@ use super::derived;
 use super::plan::Plan;
 use crate::config::{self, Environment, Settings};
 use crate::identity::testing::{authority, builder, ed25519, pem, public_line, user_certificate, write};
-use crate::identity::{Identity, Source};
+use crate::identity::{Identity, Source, Watched};
 use ssh_key::certificate::CertType;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// A home with a tsh profile, a configuration and natssh's state.
 struct Home(tempfile::TempDir);
@@ -311,29 +313,43 @@ fn authorities_of_an_old_tsh_get_their_marker() {
     );
 }
 
-#[test]
-fn the_broker_refreshes_what_was_derived_and_nothing_else() {
+#[tokio::test]
+async fn the_broker_refreshes_what_was_derived_and_nothing_else() {
     let home = Home::new();
     let write_identity = |logins: &[&str]| {
         let key = ed25519(2);
         let certificate = user_certificate(&key, "bot", logins).to_openssh().unwrap();
         home.write("bot", &format!("{}{certificate}\n", pem(&key)));
-        Identity::load("bot", &Source::File(home.path("bot")), 0).unwrap()
+        certificate + "\n"
     };
     let first = write_identity(&["root"]);
-    derived::refresh(&home.state(), &first).unwrap();
+    let source = Source::File(home.path("bot"));
+    let watched = Arc::new(Watched::open("bot", source.clone()));
+    let follower = tokio::spawn(derived::follow(home.state(), watched.clone()));
+    write_identity(&["root", "admin"]);
+    watched.refresh();
+    tokio::task::yield_now().await;
     assert!(!home.state().exists(), "nobody has asked for a fragment");
 
-    derived::write(&derived::view(&home.state(), &first).files).unwrap();
-    let file = home.path("state/ssh/bot/key-cert.pub");
+    write_identity(&["root"]);
+    derived::write(&derived::view(&home.state(), &Identity::load("bot", &source, 0).unwrap()).files).unwrap();
+    let (file, public) = (home.path("state/ssh/bot/key-cert.pub"), home.path("state/ssh/bot/key.pub"));
+    assert_eq!(fs::read_to_string(&file).unwrap(), first);
     let inode = |path: &Path| fs::metadata(path).unwrap().ino();
-    let (before, text) = (inode(&file), fs::read_to_string(&file).unwrap());
-    derived::refresh(&home.state(), &first).unwrap();
-    assert_eq!(inode(&file), before, "an unchanged file is left alone");
-
-    derived::refresh(&home.state(), &write_identity(&["root", "admin"])).unwrap();
-    assert_ne!(fs::read_to_string(&file).unwrap(), text);
+    let unchanged = inode(&public);
+    let second = write_identity(&["root", "backup"]);
+    let seen = watched.current().generation;
+    watched.refresh();
+    // The files' dates may hide a change for a moment; refreshing again is what the broker does too.
+    let deadline = std::time::Instant::now() + Duration::from_secs(5);
+    while fs::read_to_string(&file).unwrap() != second {
+        assert!(std::time::Instant::now() < deadline, "generation {seen} → {}", watched.current().generation);
+        watched.refresh();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(inode(&public), unchanged, "an unchanged file is left alone");
     assert_eq!(fs::read_dir(home.path("state/ssh/bot")).unwrap().count(), 3, "no half-written file is left");
+    follower.abort();
 }
 
 #[test]
