@@ -2,6 +2,7 @@
 
 mod direct;
 mod ledger;
+mod outage;
 mod teleport;
 mod trunk;
 mod trunks;

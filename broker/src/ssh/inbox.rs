@@ -118,7 +118,7 @@ impl Inbox {
         }
         match state.chunks.back_mut() {
             Some(chunk) if chunk.booked - chunk.bytes.len() >= data.len() => {
-                chunk.bytes.extend_from_slice(data)
+                chunk.bytes.extend_from_slice(data);
             }
             _ => {
                 let booked = data.len().max(CHUNK);

@@ -3,18 +3,17 @@
 //! Streams are opened by the SSH subsystem `proxy:host:port@cluster` on the
 //! proxy's SSH listener (lib/srv/regular/proxy.go, the same from v4 to v18).
 
+mod dial;
 mod refusal;
 
-use super::direct::{prepare, unreachable};
 use super::trunks::{Dialled, Lease, Terms, Trunks};
 use super::{Ask, Stream};
 use crate::config;
 use crate::failures::{Failures, unix_now};
 use crate::identity::{AgentFault, Identity, IdentityError, Snapshot, Source, Watched};
-use crate::known_hosts::{Dialect, KnownHosts};
-use crate::ssh::host_key::{self, Names, Sha1};
-use crate::ssh::{Budget, Connection, Hello, HostCheck, Logins, OpenError};
+use crate::ssh::{Budget, Logins, OpenError};
 use crate::text::in_words;
+use dial::Dialler;
 use natssh_wire::status::{self, UpstreamState};
 use natssh_wire::{Failure, FailureKind, NodeAddr};
 use refusal::Refusal;
@@ -23,7 +22,6 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout_at};
 
 /// Pause before a node that may be rejoining is asked for again.
@@ -288,86 +286,6 @@ async fn off_the_loop<T: Send + 'static>(ask: impl FnOnce() -> T + Send + 'stati
             .hint("natssh broker logs")
     };
     tokio::task::spawn_blocking(ask).await.map_err(failed)
-}
-
-/// Dials one trunk.
-struct Dialler {
-    proxy: NodeAddr,
-    peer: String,
-    login: Option<String>,
-    cluster: Option<String>,
-    known_hosts: Vec<PathBuf>,
-    connect_timeout: Duration,
-    watched: Arc<Watched>,
-    logins: Logins,
-    records: Arc<AtomicBool>,
-    budget: Arc<Budget>,
-}
-
-impl Dialler {
-    async fn dial(&self) -> Dialled {
-        match usable(&self.watched).await {
-            Ok(usable) => {
-                Dialled { generation: usable.generation, outcome: self.connect(&usable.snapshot).await }
-            }
-            Err(failure) => Dialled { generation: self.watched.current().generation, outcome: Err(failure) },
-        }
-    }
-
-    async fn connect(&self, snapshot: &Snapshot) -> Result<Connection, Failure> {
-        let deadline = Instant::now() + self.connect_timeout;
-        let identity = snapshot.identity.as_ref().map_err(IdentityError::to_failure)?;
-        let login = identity.login(self.login.as_deref()).map_err(|error| error.to_failure())?.to_owned();
-        let check = self.host_check(identity).await;
-        let dialled =
-            timeout_at(deadline, TcpStream::connect((self.proxy.host.as_str(), self.proxy.port))).await;
-        let stream = match dialled {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(unreachable(&self.peer, &error).hint("natssh status")),
-            Err(_) => {
-                let text =
-                    format!("{} did not answer within {} s", self.peer, self.connect_timeout.as_secs());
-                return Err(Failure::new(FailureKind::Timeout, text).hint("natssh status"));
-            }
-        };
-        prepare(&stream);
-        let hello = Hello {
-            peer: self.peer.clone(),
-            login,
-            credential: identity.credential.clone(),
-            check,
-            agent_logins: self.logins.clone(),
-            budget: self.budget.clone(),
-        };
-        let connection = Connection::open(stream, hello, deadline).await?;
-        // Two booleans, RecordingProxy first; proxies before v7 do not know the
-        // question, and there the refusal of the first stream tells.
-        if let Ok(Ok(details)) = timeout_at(deadline, connection.ask("cluster-details@goteleport.com")).await
-        {
-            self.records.store(details.first().is_some_and(|byte| *byte != 0), Relaxed);
-        }
-        Ok(connection)
-    }
-
-    /// Trust in the proxy: what the identity brings, and files of the user's own.
-    async fn host_check(&self, identity: &Identity) -> HostCheck {
-        let mut known = (*identity.authorities).clone();
-        for path in &self.known_hosts {
-            match tokio::fs::read_to_string(path).await {
-                Ok(text) => known.extend(KnownHosts::parse(&text, &path.to_string_lossy(), Dialect::OpenSsh)),
-                Err(error) => tracing::warn!(path = %path.display(), %error, "known_hosts not read"),
-            }
-        }
-        let mut names = Names::new(&self.proxy.host, self.proxy.port).with_teleport_role("Proxy");
-        if let Some(cluster) = &self.cluster {
-            names = names.in_cluster(cluster);
-        }
-        // Teleport up to v8 signs its certificates with SHA-1.
-        Box::new(move |presented| {
-            let verdict = host_key::verify(&known, &names, *presented, unix_now(), Sha1::Allowed);
-            verdict.map(drop).map_err(|error| error.to_failure())
-        })
-    }
 }
 
 /// An entry of `status` with nothing in it yet.

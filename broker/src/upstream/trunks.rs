@@ -5,12 +5,14 @@
 //! caller who asked first. A dial that failed is tried again for as long as
 //! somebody waits, and in the background while the upstream was in use.
 
+mod report;
+
 use super::ledger::{Health, Ledger, Limits, TrunkId};
+use super::outage::{IMPATIENT, Next, Outage};
 use super::trunk::{Seen, Trunk};
-use crate::backoff;
 use crate::failures::{Failures, record, unix_now};
 use crate::ssh::{Connection, Ended};
-use natssh_wire::status::{self, FailureRecord, TrunkState, UpstreamState};
+use natssh_wire::status::FailureRecord;
 use natssh_wire::{Failure, FailureKind};
 use std::collections::HashMap;
 use std::future::Future;
@@ -20,12 +22,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-/// With somebody waiting, a failed dial is repeated at least this often.
-const IMPATIENT: Duration = Duration::from_secs(1);
-/// A refusal that a person has to mend is remembered for so long, unless the identity changes.
-const REFUSED_FOR: Duration = Duration::from_secs(30);
-/// The same for a key or file that can be mended without the server noticing.
-const UNUSABLE_FOR: Duration = Duration::from_secs(2);
 /// A lost upstream is dialled again by itself while its last use is no older than this.
 const IN_USE: Duration = Duration::from_secs(600);
 /// How long after a reconnection "offline" may only mean "not back yet".
@@ -70,27 +66,13 @@ struct State {
     trunks: HashMap<TrunkId, Arc<Trunk>>,
     dialling: bool,
     /// Set while no dial has succeeded since the last failure.
-    down: Option<Down>,
+    outage: Option<Outage>,
     draining: bool,
     last_use: Option<Instant>,
     reconnected_at: Option<Instant>,
     /// Learned from a trunk that was cut for silence: how long a stream may be silent.
     idle_limit: Option<Duration>,
     facts: Facts,
-}
-
-struct Down {
-    failure: Failure,
-    failed_at: Instant,
-    wait: Duration,
-    failures: u32,
-    /// The generation that was refused, where trying again would not help.
-    refused: Option<Refusal>,
-}
-
-struct Refusal {
-    until: Instant,
-    generation: u64,
 }
 
 /// Counters and findings for `status`.
@@ -173,7 +155,7 @@ impl Trunks {
         let now = Instant::now();
         let mut state = self.lock();
         state.last_use = Some(now);
-        if state.ledger.keep_only(generation) {
+        if state.ledger.keep_from(generation) {
             let trunks = self.clone();
             tokio::spawn(async move { trunks.sweep() });
         }
@@ -190,14 +172,10 @@ impl Trunks {
         if state.dialling {
             return Ok(Err(now + IMPATIENT));
         }
-        if let Some(down) = &state.down {
-            if down.refused.as_ref().is_some_and(|r| r.generation == generation && now < r.until) {
-                return Err(down.failure.clone());
-            }
-            let next = down.failed_at + down.wait.min(IMPATIENT);
-            if down.refused.is_none() && now < next {
-                return Ok(Err(next));
-            }
+        match state.outage.as_ref().map_or(Next::Dial, |outage| outage.next(generation, now)) {
+            Next::Dial => {}
+            Next::Wait(until) => return Ok(Err(until)),
+            Next::Fail(failure) => return Err(failure),
         }
         self.start_dial(&mut state);
         Ok(Err(now + IMPATIENT))
@@ -210,8 +188,8 @@ impl Trunks {
     }
 
     fn too_late(&self) -> Failure {
-        match &self.lock().down {
-            Some(down) if down.failures > 0 => down.failure.clone(),
+        match &self.lock().outage {
+            Some(outage) if outage.dials > 0 => outage.failure.clone(),
             _ => Failure::new(FailureKind::Timeout, format!("{} did not answer in time", self.terms.peer))
                 .hint("natssh status"),
         }
@@ -242,8 +220,8 @@ impl Trunks {
             return;
         }
         let now = Instant::now();
-        if let Some(down) = state.down.take() {
-            tracing::info!(upstream = self.terms.upstream, failures = down.failures, "upstream is back");
+        if let Some(outage) = state.outage.take() {
+            tracing::info!(upstream = self.terms.upstream, failed_dials = outage.dials, "upstream is back");
             state.reconnected_at = Some(now);
         }
         state.facts.dials_ok += 1;
@@ -265,10 +243,10 @@ impl Trunks {
         if self.lock().ledger.answers(id, seen == Seen::Answers) {
             match seen {
                 Seen::Answers => {
-                    tracing::info!(upstream = self.terms.upstream, trunk = id, "trunk answers again")
+                    tracing::info!(upstream = self.terms.upstream, trunk = id, "trunk answers again");
                 }
                 Seen::Silent => {
-                    tracing::warn!(upstream = self.terms.upstream, trunk = id, "trunk does not answer")
+                    tracing::warn!(upstream = self.terms.upstream, trunk = id, "trunk does not answer");
                 }
             }
         }
@@ -281,23 +259,11 @@ impl Trunks {
         state.dialling = false;
         state.facts.dials_failed += 1;
         state.facts.last_error = Some(record(None, Some(&self.terms.upstream), &failure, unix_now()));
-        let failures = state.down.as_ref().map_or(1, |down| down.failures + 1);
-        let said = state.down.as_ref().is_some_and(|down| down.failure == failure);
-        let refused_for = match failure.kind {
-            FailureKind::Denied => Some(REFUSED_FOR),
-            FailureKind::Identity | FailureKind::HostKey | FailureKind::Config => Some(UNUSABLE_FOR),
-            _ => None,
-        };
-        if !said {
+        if state.outage.as_ref().is_none_or(|before| before.failure != failure) {
             tracing::warn!(upstream = self.terms.upstream, reason = failure.message, "upstream is down");
         }
-        state.down = Some(Down {
-            failure,
-            failed_at: now,
-            wait: backoff::wait(failures, rand::random()),
-            failures,
-            refused: refused_for.map(|time| Refusal { until: now + time, generation }),
-        });
+        let outage = Outage::after_dial(state.outage.as_ref(), failure, generation, now, rand::random());
+        state.outage = Some(outage);
         drop(state);
         self.wake();
         self.redial_later();
@@ -307,14 +273,14 @@ impl Trunks {
     fn redial_later(self: &Arc<Self>) {
         let trunks = self.clone();
         tokio::spawn(async move {
-            let wait = match &trunks.lock().down {
-                Some(down) if down.refused.is_none() => down.wait,
-                _ => return,
-            };
-            tokio::time::sleep(wait).await;
+            let due = trunks.lock().outage.as_ref().and_then(Outage::redial_at);
+            let Some(due) = due else { return };
+            sleep_until(due).await;
             let mut state = trunks.lock();
+            // A dial that failed meanwhile has its own time, and its own waiter.
+            let still_due = state.outage.as_ref().and_then(Outage::redial_at) == Some(due);
             let in_use = state.last_use.is_some_and(|used| used.elapsed() < IN_USE);
-            if in_use && state.down.is_some() && !state.dialling && !state.draining {
+            if still_due && in_use && !state.dialling && !state.draining {
                 trunks.start_dial(&mut state);
             }
         });
@@ -338,14 +304,8 @@ impl Trunks {
         state.facts.last_error = Some(record(None, Some(&self.terms.upstream), &failure, unix_now()));
         self.failures.record(None, Some(&self.terms.upstream), &failure);
         let alone = state.trunks.is_empty();
-        if alone && state.down.is_none() && !state.draining {
-            state.down = Some(Down {
-                failure,
-                failed_at: Instant::now(),
-                wait: backoff::wait(1, rand::random()),
-                failures: 0,
-                refused: None,
-            });
+        if alone && state.outage.is_none() && !state.draining {
+            state.outage = Some(Outage::after_loss(failure, Instant::now(), rand::random()));
         }
         drop(state);
         self.wake();
@@ -404,49 +364,6 @@ impl Trunks {
         self.lock().ledger.entries().iter().map(|e| e.streams).sum()
     }
 
-    /// Adds what is known to the upstream's entry in `status`.
-    pub fn report(&self, entry: &mut status::Upstream) {
-        let state = self.lock();
-        let now = unix_now();
-        for known in state.ledger.entries() {
-            let Some(trunk) = state.trunks.get(&known.id) else { continue };
-            entry.trunks.push(status::Trunk {
-                id: known.id,
-                state: match known.health {
-                    Health::Open => TrunkState::Open,
-                    Health::Suspect => TrunkState::Suspect,
-                    Health::Draining => TrunkState::Draining,
-                },
-                opened_at: trunk.opened_at,
-                streams: known.streams,
-                streams_total: known.total,
-                identity_generation: known.generation,
-                round_trip_ms: trunk.round_trip_ms(),
-            });
-            entry.streams += known.streams;
-            entry.round_trip_ms = trunk.round_trip_ms().or(entry.round_trip_ms);
-        }
-        entry.state = worse(entry.state, state.upstream_state());
-        entry.streams_total += state.facts.streams_total;
-        entry.streams_cut += state.facts.streams_cut;
-        entry.dials_ok += state.facts.dials_ok;
-        entry.dials_failed += state.facts.dials_failed;
-        entry.sha1 |= state.facts.sha1;
-        if entry.last_error.as_ref().map(|e| e.at) < state.facts.last_error.as_ref().map(|e| e.at) {
-            entry.last_error.clone_from(&state.facts.last_error);
-        }
-        if state.facts.server.is_some() {
-            entry.server.clone_from(&state.facts.server);
-        }
-        if let Some(down) = &state.down {
-            let left = (down.failed_at + down.wait).saturating_duration_since(Instant::now());
-            entry.next_dial_at = Some(now + left.as_secs());
-        }
-        if let Some(limit) = state.idle_limit {
-            entry.idle_limit_seconds = Some(limit.as_secs());
-        }
-    }
-
     fn wake(&self) {
         self.changed.send_modify(|version| *version += 1);
     }
@@ -454,33 +371,4 @@ impl Trunks {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-impl State {
-    fn upstream_state(&self) -> UpstreamState {
-        let any = |health| self.ledger.entries().iter().any(|e| e.health == health);
-        if any(Health::Open) {
-            UpstreamState::Connected
-        } else if any(Health::Suspect) {
-            UpstreamState::Suspect
-        } else if self.down.is_some() {
-            UpstreamState::Down
-        } else if self.dialling {
-            UpstreamState::Connecting
-        } else {
-            UpstreamState::Idle
-        }
-    }
-}
-
-/// Of several sets of trunks, the one that needs attention speaks for the upstream.
-fn worse(a: UpstreamState, b: UpstreamState) -> UpstreamState {
-    let rank = |state| match state {
-        UpstreamState::Idle => 0,
-        UpstreamState::Connecting => 1,
-        UpstreamState::Connected => 2,
-        UpstreamState::Suspect => 3,
-        UpstreamState::Down => 4,
-    };
-    if rank(a) >= rank(b) { a } else { b }
 }

@@ -1,0 +1,98 @@
+//! Dialling one trunk to a Teleport proxy.
+
+use super::super::direct::{prepare, unreachable};
+use super::super::trunks::Dialled;
+use super::usable;
+use crate::failures::unix_now;
+use crate::identity::{Identity, IdentityError, Snapshot, Watched};
+use crate::known_hosts::{Dialect, KnownHosts};
+use crate::ssh::host_key::{self, Names, Sha1};
+use crate::ssh::{Budget, Connection, Hello, HostCheck, Logins};
+use natssh_wire::{Failure, FailureKind, NodeAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+
+/// Dials one trunk.
+pub(super) struct Dialler {
+    pub(super) proxy: NodeAddr,
+    pub(super) peer: String,
+    pub(super) login: Option<String>,
+    pub(super) cluster: Option<String>,
+    pub(super) known_hosts: Vec<PathBuf>,
+    pub(super) connect_timeout: Duration,
+    pub(super) watched: Arc<Watched>,
+    pub(super) logins: Logins,
+    pub(super) records: Arc<AtomicBool>,
+    pub(super) budget: Arc<Budget>,
+}
+
+impl Dialler {
+    /// Dials once, with the newest identity.
+    pub(super) async fn dial(&self) -> Dialled {
+        match usable(&self.watched).await {
+            Ok(usable) => {
+                Dialled { generation: usable.generation, outcome: self.connect(&usable.snapshot).await }
+            }
+            Err(failure) => Dialled { generation: self.watched.current().generation, outcome: Err(failure) },
+        }
+    }
+
+    async fn connect(&self, snapshot: &Snapshot) -> Result<Connection, Failure> {
+        let deadline = Instant::now() + self.connect_timeout;
+        let identity = snapshot.identity.as_ref().map_err(IdentityError::to_failure)?;
+        let login = identity.login(self.login.as_deref()).map_err(|error| error.to_failure())?.to_owned();
+        let check = self.host_check(identity).await;
+        let dialled =
+            timeout_at(deadline, TcpStream::connect((self.proxy.host.as_str(), self.proxy.port))).await;
+        let stream = match dialled {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(unreachable(&self.peer, &error).hint("natssh status")),
+            Err(_) => {
+                let text =
+                    format!("{} did not answer within {} s", self.peer, self.connect_timeout.as_secs());
+                return Err(Failure::new(FailureKind::Timeout, text).hint("natssh status"));
+            }
+        };
+        prepare(&stream);
+        let hello = Hello {
+            peer: self.peer.clone(),
+            login,
+            credential: identity.credential.clone(),
+            check,
+            agent_logins: self.logins.clone(),
+            budget: self.budget.clone(),
+        };
+        let connection = Connection::open(stream, hello, deadline).await?;
+        // Two booleans, RecordingProxy first; proxies before v7 do not know the
+        // question, and there the refusal of the first stream tells.
+        if let Ok(Ok(details)) = timeout_at(deadline, connection.ask("cluster-details@goteleport.com")).await
+        {
+            self.records.store(details.first().is_some_and(|byte| *byte != 0), Relaxed);
+        }
+        Ok(connection)
+    }
+
+    /// Trust in the proxy: what the identity brings, and files of the user's own.
+    async fn host_check(&self, identity: &Identity) -> HostCheck {
+        let mut known = (*identity.authorities).clone();
+        for path in &self.known_hosts {
+            match tokio::fs::read_to_string(path).await {
+                Ok(text) => known.extend(KnownHosts::parse(&text, &path.to_string_lossy(), Dialect::OpenSsh)),
+                Err(error) => tracing::warn!(path = %path.display(), %error, "known_hosts not read"),
+            }
+        }
+        let mut names = Names::new(&self.proxy.host, self.proxy.port).with_teleport_role("Proxy");
+        if let Some(cluster) = &self.cluster {
+            names = names.in_cluster(cluster);
+        }
+        // Teleport up to v8 signs its certificates with SHA-1.
+        Box::new(move |presented| {
+            let verdict = host_key::verify(&known, &names, *presented, unix_now(), Sha1::Allowed);
+            verdict.map(drop).map_err(|error| error.to_failure())
+        })
+    }
+}
