@@ -54,7 +54,7 @@ fn stop(paths: &Paths, wait: Duration) -> Result<bool, Failure> {
     let Some(pid) = pid(paths)? else { return Ok(false) };
     // It may be gone before its answer is out.
     any_version(paths, "POST", "/v1/stop")?;
-    while test_kill_process(pid).is_ok() {
+    while runs(pid) {
         if Instant::now() >= deadline {
             let text = format!("the broker still waits for its streams after {} s", wait.as_secs());
             return Err(
@@ -64,6 +64,15 @@ fn stop(paths: &Paths, wait: Duration) -> Result<bool, Failure> {
         std::thread::sleep(LOOK);
     }
     Ok(true)
+}
+
+/// False for a process that has ended, also while nobody has collected its status: in a container the first
+/// process may never do that.
+fn runs(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+    // The state follows the name in brackets, which may hold brackets itself.
+    let ended = stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('Z'));
+    !ended && test_kill_process(pid).is_ok()
 }
 
 fn reload(paths: &Paths) -> Result<ExitCode, Failure> {

@@ -72,6 +72,7 @@ fn the_passed_stream_begins_with_the_banner_that_followed_the_head() {
         assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK), "ssh expects a blocking descriptor");
         let mut stream = UnixStream::from(passed);
         assert_eq!((stream.read_timeout().unwrap(), stream.write_timeout().unwrap()), (None, None));
+        stream.set_read_timeout(Some(fake::PATIENCE)).unwrap();
         let mut banner = vec![0; BANNER.len()];
         stream.read_exact(&mut banner).unwrap();
         assert_eq!(banner, BANNER);

@@ -155,7 +155,7 @@ fn a_socket_of_another_user_gets_nothing() {
     // The build folder may be closed to that user.
     std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let mut stranger = Command::new(&program)
+    let stranger = Command::new(&program)
         .args(["--exact", "stranger", "--ignored", "--nocapture"])
         .env("STRANGER_SOCKET", &socket)
         .env("STRANGER_HEARD", &heard)
@@ -163,6 +163,7 @@ fn a_socket_of_another_user_gets_nothing() {
         .uid(65_534)
         .spawn()
         .unwrap();
+    let stranger = Ended(stranger);
     let deadline = Instant::now() + fake::PATIENCE;
     while !heard.exists() {
         assert!(Instant::now() < deadline, "the stranger does not listen");
@@ -173,9 +174,18 @@ fn a_socket_of_another_user_gets_nothing() {
         assert_ne!(code, Some(0));
         assert!(stderr.contains("served by user 65534") && stderr.contains("nothing was sent"), "{stderr}");
     }
-    stranger.kill().unwrap();
-    stranger.wait().unwrap();
+    drop(stranger);
     assert_eq!(std::fs::read_to_string(&heard).unwrap(), "");
+}
+
+/// A process that ends with the test, however the test ends.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Another user's process in the broker's place; writes down what it is told.

@@ -11,7 +11,7 @@ use std::time::Duration;
 /// The answer that opens a stream.
 pub(crate) const CONNECTED: &[u8] = b"HTTP/1.1 200 Connected\r\nNatssh-Protocol: 1\r\n\r\n";
 /// No test waits longer for a thing that must happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A listener, and the requests it has read.
 pub(crate) struct FakeBroker {
