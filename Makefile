@@ -1,0 +1,48 @@
+# Type `make` for the list of targets. Everything they need is set up by themselves.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test release lab-up lab-down demo bench install clean
+
+PREFIX ?= /usr/local
+# How `make lab-up` makes the lab: NODES=5 RTT=40 ROOTLESS=1
+NODES ?= 2
+RTT ?= 0
+lab_flags = --nodes $(NODES) --rtt $(RTT) $(if $(ROOTLESS),--rootless)
+
+bin = $(DESTDIR)$(PREFIX)/bin
+units = $(DESTDIR)$(PREFIX)/share/systemd/user
+
+help: ## Print this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+
+setup: ## Install what the other targets need: system packages (as root), Ansible in .venv
+	@scripts/setup.sh
+
+test: setup ## Run every test and check that CI runs
+	@scripts/test.sh
+
+release: ## Build the programs as they are installed
+	@scripts/release.sh
+
+demo: setup release ## See natssh work: two nodes behind a NAT and a real playbook
+	@examples/demo/run.sh
+
+bench: setup release ## Measure natssh against the nested ProxyCommand, side by side
+	@PYTHONPATH=tests .venv/bin/python -m bench
+
+lab-up: setup release ## Bring up the lab and leave it running: NODES=2 RTT=0 ROOTLESS=
+	@target/bin/natssh-lab up $(lab_flags)
+
+lab-down: release ## Take the lab down
+	@target/bin/natssh-lab down
+
+install: ## Install natssh under PREFIX=/usr/local (and DESTDIR); run `make release` first if root has no cargo
+	@if command -v cargo >/dev/null; then scripts/release.sh; fi
+	install -d $(bin) $(units)
+	install -m 755 target/bin/natssh target/bin/natssh-broker $(bin)
+	install -m 644 examples/systemd/natssh-broker.socket $(units)
+	sed 's|/usr/local/bin|$(PREFIX)/bin|' examples/systemd/natssh-broker.service >$(units)/natssh-broker.service
+
+clean: ## Remove what was built and measured, and the Python environment
+	cargo clean
+	rm -rf .venv bench-results
