@@ -11,7 +11,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::io::{AsyncWriteExt, BufReader, copy_bidirectional_with_sizes};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::process::Command;
@@ -30,6 +30,9 @@ const PING: Duration = Duration::from_secs(2);
 const SILENCE: Duration = Duration::from_secs(7);
 /// The longest wait for a connection to the proxy or to the local server.
 const CONNECT: Duration = Duration::from_secs(5);
+
+/// What a stream carries at a time, each way.
+const CHUNK: usize = 128 * 1024;
 
 /// What a node needs to be reachable.
 #[derive(Clone, Debug)]
@@ -154,7 +157,7 @@ async fn open(options: &Options, id: u64) -> Result<()> {
             server.set_nodelay(true)?;
             let mut stream = dial(options.proxy, &hello).await?;
             // The stream was delivered: how it ends is seen at its two ends.
-            let _ = tokio::io::copy_bidirectional(&mut server, &mut stream).await;
+            let _ = copy_bidirectional_with_sizes(&mut server, &mut stream, CHUNK, CHUNK).await;
             Ok(())
         }
         Target::Spawn(words) => {
