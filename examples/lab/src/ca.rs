@@ -11,10 +11,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use russh::keys::signature::{self, Signer};
 use ssh_key::certificate::{Builder, CertType};
 use ssh_key::getrandom::SysRng;
+use ssh_key::private::{KeypairData, RsaKeypair};
+use ssh_key::public::KeyData;
 use ssh_key::rand_core::{Rng, UnwrapErr};
-use ssh_key::{Algorithm, Certificate, EcdsaCurve, LineEnding, PrivateKey, PublicKey};
+use ssh_key::{Algorithm, Certificate, EcdsaCurve, LineEnding, PrivateKey, PublicKey, Signature};
 
 pub mod identity_file;
 mod issue;
@@ -43,9 +46,9 @@ impl KeyKind {
     pub fn generate(self) -> Result<PrivateKey> {
         let mut rng = random();
         let key = match self {
-            Self::Rsa => ssh_key::private::RsaKeypair::random(&mut rng, 2048)
-                .map(PrivateKey::from)
-                .context("make an RSA key")?,
+            Self::Rsa => {
+                RsaKeypair::random(&mut rng, 2048).map(PrivateKey::from).context("make an RSA key")?
+            }
             Self::Ed25519 => PrivateKey::random(&mut rng, Algorithm::Ed25519)?,
             Self::Ecdsa => {
                 let curve = EcdsaCurve::NistP256;
@@ -72,6 +75,14 @@ pub struct Authority {
     kind: KeyKind,
     user_ca: PrivateKey,
     host_ca: PrivateKey,
+    signing: Signing,
+}
+
+/// What an RSA authority signs certificates with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Signing {
+    Sha2,
+    Sha1,
 }
 
 impl Authority {
@@ -80,7 +91,19 @@ impl Authority {
     /// # Errors
     /// As [`KeyKind::generate`].
     pub fn new(cluster: &str, kind: KeyKind) -> Result<Self> {
-        Ok(Self { cluster: cluster.to_owned(), kind, user_ca: kind.generate()?, host_ca: kind.generate()? })
+        Ok(Self {
+            cluster: cluster.to_owned(),
+            kind,
+            user_ca: kind.generate()?,
+            host_ca: kind.generate()?,
+            signing: Signing::Sha2,
+        })
+    }
+
+    /// Signs with SHA-1 from now on, as RSA authorities did before Teleport 7.
+    /// Today's OpenSSH refuses such certificates; [`Authority::save`] does not keep it.
+    pub fn sign_with_sha1(&mut self) {
+        self.signing = Signing::Sha1;
     }
 
     /// The cluster's name, which is also the suffix of its host names.
@@ -144,7 +167,7 @@ impl Authority {
         for (name, value) in request.extensions(&self.cluster) {
             builder.extension(name, value)?;
         }
-        sign(builder, key, &self.user_ca)
+        self.sign(builder, key, &self.user_ca)
             .with_context(|| format!("sign a certificate for user {}", request.user))
     }
 
@@ -168,7 +191,7 @@ impl Authority {
         }
         builder.extension("x-teleport-authority", &self.cluster)?;
         builder.extension("x-teleport-role", request.role)?;
-        sign(builder, key, &self.host_ca)
+        self.sign(builder, key, &self.host_ca)
             .with_context(|| format!("sign a certificate for host {}", request.hostname))
     }
 
@@ -184,6 +207,14 @@ impl Authority {
     /// The line that tsh wrote before 7.0: a bare key that means an authority.
     pub fn known_hosts_before_7(&self) -> String {
         format!("{} {}\n", self.cluster, bare(self.host_ca()))
+    }
+
+    fn sign(&self, builder: Builder, key: PrivateKey, ca: &PrivateKey) -> Result<Credential> {
+        let certificate = match (self.signing, ca.key_data()) {
+            (Signing::Sha1, KeypairData::Rsa(pair)) => builder.sign(&Sha1(pair))?,
+            _ => builder.sign(ca)?,
+        };
+        Ok(Credential { key, certificate })
     }
 
     /// Writes both authorities into `folder`, created when missing.
@@ -222,6 +253,7 @@ impl Authority {
             kind,
             user_ca,
             host_ca: key("host_ca")?,
+            signing: Signing::Sha2,
         })
     }
 }
@@ -273,7 +305,17 @@ fn new_certificate(key: &PrivateKey, validity: Validity) -> Result<Builder> {
     Ok(Builder::new(nonce, subject, after, before)?)
 }
 
-fn sign(builder: Builder, key: PrivateKey, authority: &PrivateKey) -> Result<Credential> {
-    let certificate = builder.sign(authority)?;
-    Ok(Credential { key, certificate })
+/// An RSA key that signs with SHA-1.
+struct Sha1<'a>(&'a RsaKeypair);
+
+impl Signer<Signature> for Sha1<'_> {
+    fn try_sign(&self, message: &[u8]) -> Result<Signature, signature::Error> {
+        (self.0, None).try_sign(message)
+    }
+}
+
+impl From<&Sha1<'_>> for KeyData {
+    fn from(key: &Sha1<'_>) -> Self {
+        KeyData::Rsa(key.0.public().clone())
+    }
 }

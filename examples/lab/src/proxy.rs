@@ -8,11 +8,12 @@
 //! it fails a request. [`Policy`] and [`Face`] choose what clusters differ in;
 //! the methods of [`Proxy`] break it on purpose.
 //!
-//! What the SSH library underneath does not let a server do is missing:
-//! answers to `cluster-details@goteleport.com` and `x-teleport-version`, the
-//! `tracing` channel, silence about signature algorithms (an old Teleport sends
-//! no EXT_INFO, this one sends `ssh-rsa`), and one keepalive for each channel of
-//! a connection that is idle: it gets one for all of them.
+//! What the SSH library underneath does not let a server do is missing: answers
+//! to `cluster-details@goteleport.com` and `x-teleport-version`, the `tracing`
+//! channel, one keepalive for each channel of a connection that is idle (it gets
+//! one for all of them), and of an old cluster that it offers no plain `ssh-rsa`
+//! beside its certificate and sends no EXT_INFO (this one names `ssh-rsa` there).
+//! And it does not hold a fast client back: what a node does not take is kept.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -244,7 +245,7 @@ impl Proxy {
     }
 
     /// Stops at once, as if the process had been killed: every socket closes,
-    /// the nodes' and the clients', and the ports are free.
+    /// the nodes' and the clients', and a moment later the ports are free.
     pub fn stop(&self) {
         for task in &self.tasks {
             task.abort();

@@ -138,6 +138,18 @@ fn an_identity_file_holds_key_certificate_and_authority() {
 }
 
 #[test]
+fn an_authority_of_old_signs_with_sha1() {
+    let folder = TempDir::new().unwrap();
+    let mut ca = Authority::new("poc", KeyKind::Rsa).unwrap();
+    ca.sign_with_sha1();
+    let alice = ca.issue_user(&UserRequest::new("alice", &["root"])).unwrap();
+    alice.certificate.verify_signature().unwrap();
+    openssh::write(&folder.path().join("alice"), &alice).unwrap();
+    let said = described(&folder.path().join("alice-cert.pub"));
+    assert!(said.contains("(using ssh-rsa)"), "{said}");
+}
+
+#[test]
 fn a_saved_authority_is_the_same_one_and_a_rotated_one_is_not() {
     for kind in KINDS {
         let folder = TempDir::new().unwrap();

@@ -47,8 +47,12 @@ async fn a_round_trip_takes_what_was_set_and_the_connect_one_more() {
     let mut stream = dial(&relay).await;
     let first = ping(&mut stream).await.unwrap();
     assert!(first >= 2 * rtt, "{first:?}");
-    let second = ping(&mut stream).await.unwrap();
-    assert!(second >= rtt && second < 2 * rtt, "{second:?}");
+    // The best of several: a busy machine only ever adds.
+    let mut best = Duration::MAX;
+    for _ in 0..5 {
+        best = best.min(ping(&mut stream).await.unwrap());
+    }
+    assert!(best >= rtt && best < 2 * rtt, "{best:?}");
 }
 
 #[tokio::test]

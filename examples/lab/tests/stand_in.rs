@@ -25,6 +25,7 @@ struct Lab {
     authority: Authority,
     proxy: Proxy,
     node: AbortHandle,
+    face: Face,
     login: String,
 }
 
@@ -40,6 +41,10 @@ impl Lab {
             Face::Old => KeyKind::Rsa,
             Face::New => KeyKind::Ed25519,
         };
+        Self::of(face, kind).await
+    }
+
+    async fn of(face: Face, kind: KeyKind) -> Self {
         let folder = TempDir::new().unwrap();
         let authority = Authority::new("poc", kind).unwrap();
         let proxy = start_proxy(&authority, face, loopback().await, loopback().await);
@@ -58,7 +63,7 @@ impl Lab {
         };
         let node = tokio::spawn(async move { match agent::run(node).await {} }).abort_handle();
         let login = whoami();
-        let lab = Self { folder, authority, proxy, node, login };
+        let lab = Self { folder, authority, proxy, node, face, login };
         lab.issue("alice", &UserRequest::new("alice", &[&lab.login]));
         let known = lab.authority.known_hosts("localhost") + &lab.authority.known_hosts("worker");
         std::fs::write(lab.path("known_hosts"), known).unwrap();
@@ -80,7 +85,6 @@ impl Lab {
     /// The words that every ssh of the lab begins with.
     fn options(&self, key: &str) -> Vec<String> {
         let mut words: Vec<String> = ["-F", "none", "-T"].map(Into::into).into();
-        let old = self.authority.kind() == KeyKind::Rsa;
         for option in [
             format!("IdentityFile={}", self.path(key).display()),
             format!("CertificateFile={}-cert.pub", self.path(key).display()),
@@ -93,7 +97,7 @@ impl Lab {
         ] {
             words.extend(["-o".into(), option]);
         }
-        if old {
+        if self.face == Face::Old {
             for option in ["HostKeyAlgorithms", "PubkeyAcceptedAlgorithms"] {
                 words.extend(["-o".into(), format!("{option}=+ssh-rsa-cert-v01@openssh.com,ssh-rsa")]);
             }
@@ -210,8 +214,13 @@ fn refused(output: &Output, reason: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn real_ssh_reaches_a_node_through_the_stand_in() {
-    for face in [Face::Old, Face::New] {
-        let lab = Lab::new(face).await;
+    for (face, kind) in [
+        (Face::Old, KeyKind::Rsa),
+        (Face::New, KeyKind::Rsa),
+        (Face::New, KeyKind::Ed25519),
+        (Face::New, KeyKind::Ecdsa),
+    ] {
+        let lab = Lab::of(face, kind).await;
         let hop = lab.hop("alice", &lab.login, &["-s", "proxy:worker:22"]);
         let output = hop.await;
         assert!(text(&output.stdout).starts_with("SSH-2.0-OpenSSH"), "{output:?}");

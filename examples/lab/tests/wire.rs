@@ -60,21 +60,19 @@ impl Cluster {
             policy,
         })
         .unwrap();
-        let (echo, deaf) = (loopback().await, loopback().await);
+        let echo = loopback().await;
+        let server = echo.local_addr().unwrap();
         let mut nodes = vec![
-            node(&proxy, name("echo", "33333333-0000-4000-8000-000000000001"), echo.local_addr().unwrap()),
-            node(&proxy, name("deaf", "33333333-0000-4000-8000-000000000002"), deaf.local_addr().unwrap()),
+            node(&proxy, name("echo", "33333333-0000-4000-8000-000000000001"), server),
+            node(&proxy, name("deaf", "33333333-0000-4000-8000-000000000002"), server),
             node(&proxy, name("closed", "33333333-0000-4000-8000-000000000003"), closed().await),
         ];
         for uuid in TWIN {
-            nodes.push(node(&proxy, name("twin", uuid), echo.local_addr().unwrap()));
+            nodes.push(node(&proxy, name("twin", uuid), server));
         }
-        nodes.push(tokio::spawn(serve(echo, Ears::Open)).abort_handle());
-        nodes.push(tokio::spawn(serve(deaf, Ears::Closed)).abort_handle());
+        nodes.push(tokio::spawn(serve(echo)).abort_handle());
         let ssh = login(&proxy, &authority).await;
-        while proxy.nodes().iter().filter(|node| node.online).count() < 5 {
-            sleep(Duration::from_millis(5)).await;
-        }
+        until(|| proxy.nodes().iter().filter(|node| node.online).count() == 5).await;
         Self { proxy, nodes, ssh }
     }
 
@@ -138,26 +136,24 @@ fn node(proxy: &Proxy, node: NodeName, server: SocketAddr) -> AbortHandle {
     tokio::spawn(async move { match agent::run(options).await {} }).abort_handle()
 }
 
-/// Whether a node reads what it is sent.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Ears {
-    Open,
-    Closed,
-}
-
-async fn serve(listener: TcpListener, ears: Ears) {
+/// A node's server: it says a banner and sends back what it gets.
+async fn serve(listener: TcpListener) {
     let mut streams = JoinSet::new();
     while let Ok((mut stream, _)) = listener.accept().await {
         streams.spawn(async move {
             stream.write_all(BANNER).await.unwrap();
-            match ears {
-                Ears::Open => {
-                    let (mut read, mut write) = stream.split();
-                    let _ = tokio::io::copy(&mut read, &mut write).await;
-                }
-                Ears::Closed => std::future::pending().await,
-            }
+            let (mut read, mut write) = stream.split();
+            let _ = tokio::io::copy(&mut read, &mut write).await;
         });
+    }
+}
+
+/// Waits for something that takes no more than a moment.
+async fn until(true_now: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !true_now() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "it did not come to pass");
+        sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -271,30 +267,25 @@ async fn a_thousand_streams_share_one_connection() {
     let counters = cluster.proxy.counters();
     assert_eq!((counters.connections, counters.channels_open, counters.streams), (1, 1000, 1000));
     drop(streams);
-    while cluster.proxy.counters().channels_open > 0 {
-        sleep(Duration::from_millis(5)).await;
-    }
+    until(|| cluster.proxy.counters().channels_open == 0).await;
     assert_eq!(cluster.proxy.counters().bytes_held, 0);
 }
 
 #[tokio::test]
-async fn a_node_that_does_not_read_stalls_nobody_else() {
+async fn a_node_that_takes_nothing_stalls_nobody_else() {
     let cluster = Cluster::new(Face::New, Policy::default()).await;
     let mut deaf = cluster.stream("deaf").await;
+    cluster.proxy.freeze_node("deaf");
     let flood = vec![7; 16 * 1024 * 1024];
-    timeout(Duration::from_secs(20), deaf.write_all(&flood)).await.unwrap().unwrap();
-    while cluster.proxy.counters().bytes_held == 0 {
-        sleep(Duration::from_millis(5)).await;
-    }
+    timeout(Duration::from_secs(30), deaf.write_all(&flood)).await.unwrap().unwrap();
     let mut echo = cluster.stream("echo").await;
     echo.write_all(b"still here").await.unwrap();
     let mut answer = [0; 10];
-    timeout(Duration::from_secs(5), echo.read_exact(&mut answer)).await.unwrap().unwrap();
+    timeout(Duration::from_secs(10), echo.read_exact(&mut answer)).await.unwrap().unwrap();
     assert_eq!(&answer, b"still here");
+    until(|| cluster.proxy.counters().bytes_held >= flood.len() as u64).await;
     drop(deaf);
-    while cluster.proxy.counters().bytes_held > 0 {
-        sleep(Duration::from_millis(5)).await;
-    }
+    until(|| cluster.proxy.counters().bytes_held == 0).await;
 }
 
 #[tokio::test]
@@ -337,9 +328,7 @@ async fn dropped_connections_end_their_streams_and_the_proxy_goes_on() {
     let mut rest = Vec::new();
     let ended = timeout(Duration::from_secs(5), stream.read_to_end(&mut rest)).await.unwrap();
     assert!(ended.is_err() || rest.is_empty());
-    while cluster.proxy.counters().connections_open > 0 {
-        sleep(Duration::from_millis(5)).await;
-    }
+    until(|| cluster.proxy.counters().connections_open == 0).await;
     assert_eq!(cluster.proxy.counters().channels_open, 0);
     assert!(cluster.proxy.nodes().iter().any(|node| node.online));
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::{Shutdown, TcpStream as Socket};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use russh::server::{Config, run_stream};
@@ -92,34 +92,42 @@ impl Shared {
 
 /// The sockets of open connections, kept so that they can be closed.
 #[derive(Debug, Default)]
-pub(crate) struct Lines(Mutex<(u64, HashMap<u64, Socket>)>);
+pub(crate) struct Lines(Mutex<Numbered>);
+
+#[derive(Debug, Default)]
+struct Numbered {
+    last: u64,
+    sockets: HashMap<u64, Socket>,
+}
 
 impl Lines {
     /// Closes every one of them.
     pub(crate) fn close_all(&self) {
-        for socket in self.0.lock().unwrap_or_else(|e| e.into_inner()).1.values() {
+        for socket in self.lock().sockets.values() {
             let _ = socket.shutdown(Shutdown::Both);
         }
     }
 
-    /// Closes one.
-    pub(crate) fn close(&self, number: u64) {
-        let lines = self.0.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(socket) = lines.1.get(&number) {
+    fn close(&self, number: u64) {
+        if let Some(socket) = self.lock().sockets.get(&number) {
             let _ = socket.shutdown(Shutdown::Both);
         }
     }
 
     fn add(&self, socket: Socket) -> u64 {
-        let mut lines = self.0.lock().unwrap_or_else(|e| e.into_inner());
-        lines.0 += 1;
-        let number = lines.0;
-        lines.1.insert(number, socket);
+        let mut lines = self.lock();
+        lines.last += 1;
+        let number = lines.last;
+        lines.sockets.insert(number, socket);
         number
     }
 
     fn remove(&self, number: u64) {
-        self.0.lock().unwrap_or_else(|e| e.into_inner()).1.remove(&number);
+        self.lock().sockets.remove(&number);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Numbered> {
+        self.0.lock().unwrap_or_else(|poison| poison.into_inner())
     }
 }
 
