@@ -80,18 +80,22 @@ impl Dialler {
     async fn host_check(&self, identity: &Identity) -> HostCheck {
         let mut known = (*identity.authorities).clone();
         for path in &self.known_hosts {
-            match tokio::fs::read_to_string(path).await {
-                Ok(text) => known.extend(KnownHosts::parse(&text, &path.to_string_lossy(), Dialect::OpenSsh)),
+            match tokio::fs::read(path).await {
+                Ok(bytes) => {
+                    // Comments may be in any encoding.
+                    let text = String::from_utf8_lossy(&bytes);
+                    known.extend(KnownHosts::parse(&text, &path.to_string_lossy(), Dialect::OpenSsh));
+                }
                 Err(error) => tracing::warn!(path = %path.display(), %error, "known_hosts not read"),
             }
         }
         let mut names = Names::new(&self.proxy.host, self.proxy.port).with_teleport_role("Proxy");
-        if let Some(cluster) = &self.cluster {
+        if let Some(cluster) = self.cluster.as_ref().or(identity.cluster.as_ref()) {
             names = names.in_cluster(cluster);
         }
-        // Teleport up to v8 signs its certificates with SHA-1.
+        // Teleport 7 proves its key with SHA-1, but its authority signs with SHA-512.
         Box::new(move |presented| {
-            let verdict = host_key::verify(&known, &names, *presented, unix_now(), Sha1::Allowed);
+            let verdict = host_key::verify(&known, &names, *presented, unix_now(), Sha1::Refused);
             verdict.map(drop).map_err(|error| error.to_failure())
         })
     }
