@@ -33,8 +33,7 @@ impl Direct {
             Err(_) => Failure::new(
                 FailureKind::Timeout,
                 format!("{node} did not answer in time (dialled directly)"),
-            )
-            .hint(format!("natssh why {}", node.host)),
+            ),
         };
         self.failed.fetch_add(1, Relaxed);
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) =

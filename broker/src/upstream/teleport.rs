@@ -176,7 +176,7 @@ impl Teleport {
 
     fn silent(&self, node: &NodeAddr) -> Failure {
         let text = format!("{} did not answer for node {node} in time: the node may be frozen", self.peer());
-        Failure::new(FailureKind::Timeout, text).hint(format!("natssh why {}", node.host))
+        Failure::new(FailureKind::Timeout, text).hint("natssh status")
     }
 
     fn peer(&self) -> String {

@@ -22,7 +22,6 @@ pub(super) enum Refusal {
 pub(super) fn read(text: &str, node: &NodeAddr) -> Refusal {
     let lower = text.to_lowercase();
     let has = |part: &str| lower.contains(part);
-    let why = format!("natssh why {}", node.host);
     let say = |kind, message: String| Failure::new(kind, message);
     if has("agent forwarding required") || has("agent forwarding has not been requested") {
         let text =
@@ -47,7 +46,7 @@ pub(super) fn read(text: &str, node: &NodeAddr) -> Refusal {
     }
     if has("no tunnel connection found") || has("agent is offline or has disconnected") {
         let text = format!("node {} is offline: the proxy knows it, but it has no tunnel", node.host);
-        return Refusal::MayRejoin(say(FailureKind::Offline, text).hint(why));
+        return Refusal::MayRejoin(say(FailureKind::Offline, text).hint("tsh ls"));
     }
     if has("is offline or does not exist") {
         let text = format!("node {} is offline or does not exist", node.host);
@@ -71,7 +70,8 @@ pub(super) fn read(text: &str, node: &NodeAddr) -> Refusal {
     let said = one_line(text);
     let said = if said.is_empty() { "it gave no reason".into() } else { said };
     Refusal::Final(
-        say(FailureKind::Protocol, format!("the proxy refused a stream to {node}: {said}")).hint(why),
+        say(FailureKind::Protocol, format!("the proxy refused a stream to {node}: {said}"))
+            .hint("natssh status"),
     )
 }
 
