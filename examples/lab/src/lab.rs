@@ -153,30 +153,32 @@ pub async fn live(
     let supervisor = Supervisor::start(options, progress).await?;
     let variables = supervisor.variables();
     let door = Door::open(&folder, orders.clone())?;
-    let down = match ready(variables) {
-        Ok(()) if keeper == Keeper::Daemon => tokio::spawn(async move {
-            let (mut terminate, mut interrupt) =
-                (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            let _ = orders.send((Request::Down, oneshot::channel().0)).await;
-            anyhow::Ok(())
-        }),
-        Ok(()) => tokio::spawn(async { Ok(()) }),
-        Err(_) => {
-            // Nobody waits any more: without an order to come, it goes down.
-            let _ = orders.send((Request::Down, oneshot::channel().0)).await;
-            tokio::spawn(async { Ok(()) })
+    let waited_for = ready(variables).is_ok();
+    let down = tokio::spawn(async move {
+        match (waited_for, keeper) {
+            // Nobody waits any more: it goes down again.
+            (false, _) => {}
+            (true, Keeper::Daemon) => told_to_end().await?,
+            (true, Keeper::Program) => return Ok(()),
         }
-    };
+        let _ = orders.send((Request::Down, oneshot::channel().0)).await;
+        anyhow::Ok(())
+    });
     let served = supervisor.serve(ordered).await;
-    // The answer to the last order is still on its way out.
-    tokio::time::sleep(Duration::from_millis(20)).await;
     down.abort();
-    drop(door);
+    door.close().await;
     served
+}
+
+/// Waits for SIGTERM or SIGINT.
+async fn told_to_end() -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
 }
 
 fn join(thread: JoinHandle<Result<()>>) -> Result<()> {

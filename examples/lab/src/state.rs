@@ -1,8 +1,5 @@
-//! The lab's folder: where each thing lies in it, and the plan by which a lab
-//! can be taken down by someone who did not bring it up.
-//!
-//! The plan is written before anything that it names is made, so that nothing
-//! can exist that [`crate::cleanup`] would not find.
+//! The lab's folder: where each thing lies in it, whose it is at the moment,
+//! and how it is emptied again.
 
 use std::env;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -12,44 +9,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, flock};
-use serde::{Deserialize, Serialize};
 
-use crate::processes::Process;
-use crate::python::Python;
-use crate::topology::Topology;
+mod plan;
 
-/// The environment variable that every process of a lab carries, with the
-/// lab's folder as its value. It is how leftovers are recognised.
-pub const MARK: &str = "NATSSH_LAB_OWNER";
+pub use plan::{MARK, Mode, Plan, node_names};
 
 /// How long a socket's path may be (`sun_path`, with its closing zero), less
 /// the longest name that the lab puts into its folder.
 const LONGEST_FOLDER: usize = 107 - "/broker/broker.sock".len();
-
-/// How the nodes are made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// Namespaces behind a NAT, each with a listening sshd. Needs root.
-    Rooted,
-    /// One dialling agent a node, which starts `sshd -i` for each stream.
-    Rootless,
-}
-
-/// What a lab is made of, known before it is made.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Plan {
-    /// How the nodes are made.
-    pub mode: Mode,
-    /// The nodes' names, in order.
-    pub nodes: Vec<String>,
-    /// The network, when there is one.
-    pub topology: Option<Topology>,
-    /// The Python of the nodes.
-    pub python: Python,
-    /// The daemon that owns everything; none when a program holds the lab in itself.
-    pub supervisor: Option<Process>,
-}
 
 /// A lab's folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -248,16 +215,6 @@ impl Folder {
 #[derive(Debug)]
 pub struct Claim(#[expect(dead_code, reason = "held for its lock")] File);
 
-/// The nodes' names: `control-plane`, `worker`, `worker-2`, `worker-3` …
-pub fn node_names(count: usize) -> Vec<String> {
-    let name = |index| match index {
-        0 => "control-plane".to_owned(),
-        1 => "worker".to_owned(),
-        _ => format!("worker-{index}"),
-    };
-    (0..count).map(name).collect()
-}
-
 /// Creates a folder that only its owner may enter, and those above it.
 pub fn create_private(folder: &Path) -> Result<()> {
     DirBuilder::new()
@@ -301,12 +258,7 @@ fn gone(removed: std::io::Result<()>, path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn nodes_are_named_as_in_a_small_cluster() {
-        let names = node_names(4);
-        assert_eq!(names, ["control-plane", "worker", "worker-2", "worker-3"]);
-    }
+    use crate::python::Python;
 
     #[test]
     fn a_folder_is_one_labs_alone_and_is_left_as_found() {

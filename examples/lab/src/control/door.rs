@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::{Reply, Request};
 use crate::state::Folder;
@@ -17,9 +17,15 @@ const LONGEST: u64 = 4096;
 /// How long who connects may take to give its order.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Open as long as it lives. The folder is private, and so is the socket.
+/// How long answers may take to leave when the door closes.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// An open door. The folder is private, and so is the socket.
 #[derive(Debug)]
-pub struct Door(AbortHandle);
+pub struct Door {
+    closing: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
 
 impl Door {
     /// Opens the socket and passes what comes in to `orders`.
@@ -29,20 +35,23 @@ impl Door {
     pub fn open(folder: &Folder, orders: mpsc::Sender<Order>) -> Result<Self> {
         let path = folder.control();
         let listener = UnixListener::bind(&path).with_context(|| format!("listen on {}", path.display()))?;
-        Ok(Self(tokio::spawn(accept(listener, orders)).abort_handle()))
+        let (closing, closed) = oneshot::channel();
+        let task = tokio::spawn(accept(listener, orders, closed));
+        Ok(Self { closing, task })
+    }
+
+    /// Lets nobody in any more, and those who are in leave with their answers.
+    pub async fn close(self) {
+        drop(self.closing);
+        let _ = self.task.await;
     }
 }
 
-impl Drop for Door {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-async fn accept(listener: UnixListener, orders: mpsc::Sender<Order>) {
+async fn accept(listener: UnixListener, orders: mpsc::Sender<Order>, mut closed: oneshot::Receiver<()>) {
     let mut visitors = JoinSet::new();
     loop {
         tokio::select! {
+            _ = &mut closed => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     visitors.spawn(serve(stream, orders.clone()));
@@ -53,6 +62,8 @@ async fn accept(listener: UnixListener, orders: mpsc::Sender<Order>) {
             Some(_) = visitors.join_next() => {}
         }
     }
+    let leave = async { while visitors.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(LAST_ANSWERS, leave).await;
 }
 
 /// One order, one answer. Errors are the visitor's: it is gone.
