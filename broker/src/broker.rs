@@ -1,6 +1,7 @@
 //! The broker as its doors see it: what reaches nodes, what failed, what it counts.
 
-use crate::config::{self, Settings};
+use crate::config::watch::Login;
+use crate::config::{self, Environment};
 use crate::failures::{Failures, unix_now};
 use crate::reach::Reach;
 use natssh_wire::status::{IdentityState, Requests, Status, UpstreamState};
@@ -24,15 +25,12 @@ pub enum Phase {
     Stopping,
 }
 
-/// Reads the settings again.
-pub type LoadSettings = Box<dyn Fn() -> Result<Settings, config::Complaints> + Send + Sync>;
-
 /// One broker.
 pub struct Broker {
     reach: RwLock<Arc<Reach>>,
-    load: LoadSettings,
-    /// One reload at a time.
-    reloading: Mutex<()>,
+    environment: Environment,
+    /// The login that the configuration in force was resolved with; held while it is resolved again.
+    login: Mutex<Login>,
     /// The last failures.
     pub failures: Arc<Failures>,
     /// What the doors saw.
@@ -59,21 +57,22 @@ pub struct Counters {
 }
 
 impl Broker {
-    /// A broker for the settings that `load` gives now and at each reload; `state_dir` is for what outlives it.
+    /// A broker for the configuration of that environment; `state_dir` is for what outlives it.
     ///
     /// # Errors
     /// Everything that is wrong with the configuration.
     pub fn new(
-        load: LoadSettings,
+        environment: Environment,
         socket: PathBuf,
         state_dir: PathBuf,
     ) -> Result<Arc<Self>, config::Complaints> {
         let failures = Arc::new(Failures::default());
-        let reach = Reach::new(load()?, failures.clone(), state_dir);
+        let login = environment.login();
+        let reach = Reach::new(config::load(&environment)?, failures.clone(), state_dir);
         Ok(Arc::new(Self {
             reach: RwLock::new(Arc::new(reach)),
-            load,
-            reloading: Mutex::default(),
+            environment,
+            login: Mutex::new(login),
             failures,
             counters: Counters::default(),
             phase: watch::Sender::new(Phase::Serving),
@@ -88,13 +87,24 @@ impl Broker {
         self.reach.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The same, after a look at whether somebody has logged in or out with tsh since (blocking).
+    pub fn reach_after_login(&self) -> Arc<Reach> {
+        let login = self.environment.login();
+        if *self.login.lock().unwrap_or_else(PoisonError::into_inner) != login {
+            // A configuration that is wrong now was right once, and that stays in force.
+            drop(self.reload());
+        }
+        self.reach()
+    }
+
     /// Reads the configuration again (blocking); a bad one changes nothing.
     ///
     /// # Errors
     /// Everything that is wrong with it.
     pub fn reload(&self) -> Result<(), Failure> {
-        let _one = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
-        let settings = (self.load)().map_err(|complaints| {
+        let mut login = self.login.lock().unwrap_or_else(PoisonError::into_inner);
+        *login = self.environment.login();
+        let settings = config::load(&self.environment).map_err(|complaints| {
             let failure = complaints.to_failure();
             tracing::warn!(
                 reason = failure.message,

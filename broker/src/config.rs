@@ -12,6 +12,7 @@ mod known;
 mod page;
 pub mod resolve;
 mod show;
+pub mod watch;
 
 use crate::identity::{self, Source};
 use crate::routes::Routes;

@@ -2,8 +2,8 @@
 
 mod instance;
 
-use crate::broker::{Broker, LoadSettings, Phase};
-use crate::config;
+use crate::broker::{Broker, Phase};
+use crate::config::Environment;
 use crate::doors;
 use crate::log;
 use instance::Instance;
@@ -69,9 +69,8 @@ fn begin(start: Start) -> Result<ExitCode, String> {
 }
 
 async fn live(start: Start, paths: &Paths, instance: Instance) -> Result<ExitCode, String> {
-    let load: LoadSettings = Box::new(|| config::load(&config::Environment::of_process()));
     let socket = &paths.socket;
-    let broker = Broker::new(load, socket.clone(), paths.state_dir.clone())
+    let broker = Broker::new(Environment::of_process(), socket.clone(), paths.state_dir.clone())
         .map_err(|complaints| complaints.to_failure().to_string())?;
     let listener = instance.listener()?;
     tracing::info!(version = natssh_wire::VERSION, pid = std::process::id(), socket = %socket.display(), "broker started");

@@ -33,8 +33,9 @@ pub(super) async fn connect(
         }
     }
     let wanted = ConnectRequest::parse(&target, |name| headers.get(name)?.to_str().ok())?;
-    let (reach, node) = (broker.reach(), wanted.node.clone());
     let deadline = Instant::now() + answer_within(wanted.timeout);
+    let reach = current_reach(broker).await?;
+    let node = wanted.node.clone();
     let opened = reach
         .open(Request {
             node: wanted.node,
@@ -52,6 +53,13 @@ pub(super) async fn connect(
         drop((counted, place));
     });
     Ok(Response::new(Full::new(Bytes::new())))
+}
+
+async fn current_reach(broker: &Arc<Broker>) -> Result<Arc<Reach>, Failure> {
+    let broker = broker.clone();
+    let looked = tokio::task::spawn_blocking(move || broker.reach_after_login()).await;
+    looked
+        .map_err(|_| Failure::new(FailureKind::Internal, "a look at the configuration failed inside natssh"))
 }
 
 async fn carry(reach: &Reach, node: &NodeAddr, upgraded: Upgraded, stream: Stream) {
