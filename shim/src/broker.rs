@@ -20,12 +20,9 @@ pub(crate) fn run(command: &Broker) -> Result<ExitCode, Failure> {
     let paths = place::paths()?;
     match command {
         Broker::Start => start(&paths),
-        Broker::Stop(how) => match stop(&paths, how.wait)? {
-            true => Ok(print("stopped\n", ExitCode::SUCCESS)),
-            false => Ok(complain(&no_broker(), NO_BROKER)),
-        },
-        Broker::Restart(how) => {
-            stop(&paths, how.wait)?;
+        Broker::Stop { now, wait } => stop(&paths, if *now { "/v1/stop" } else { "/v1/drain" }, *wait),
+        Broker::Restart => {
+            leave_the_socket(&paths)?;
             start(&paths)
         }
         Broker::Reload => reload(&paths),
@@ -48,12 +45,12 @@ fn start(paths: &Paths) -> Result<ExitCode, Failure> {
     Ok(print(&format!("{word}, pid {pid}\n"), ExitCode::SUCCESS))
 }
 
-/// Stops the broker, of whatever version, and waits for its end; false if none was there.
-fn stop(paths: &Paths, wait: Duration) -> Result<bool, Failure> {
+/// Tells the broker, of whatever version, to leave, and waits for its end.
+fn stop(paths: &Paths, order: &str, wait: Duration) -> Result<ExitCode, Failure> {
     let deadline = Instant::now() + wait;
-    let Some(pid) = pid(paths)? else { return Ok(false) };
+    let Some(pid) = pid(paths)? else { return Ok(complain(&no_broker(), NO_BROKER)) };
     // It may be gone before its answer is out.
-    any_version(paths, "POST", "/v1/stop")?;
+    any_version(paths, "POST", order)?;
     while runs(pid) {
         if Instant::now() >= deadline {
             let text = format!("the broker still waits for its streams after {} s", wait.as_secs());
@@ -63,7 +60,24 @@ fn stop(paths: &Paths, wait: Duration) -> Result<bool, Failure> {
         }
         std::thread::sleep(LOOK);
     }
-    Ok(true)
+    Ok(print("stopped\n", ExitCode::SUCCESS))
+}
+
+/// Tells the broker, if there is one, to leave, and waits until it no longer answers; its streams may go on.
+fn leave_the_socket(paths: &Paths) -> Result<(), Failure> {
+    let deadline = Instant::now() + PATIENCE;
+    let old = pid(paths)?;
+    if old.is_some() {
+        any_version(paths, "POST", "/v1/drain")?;
+    }
+    while old.is_some() && pid(paths)? == old {
+        if Instant::now() >= deadline {
+            let text = format!("the broker still answers at {}", paths.socket.display());
+            return Err(Failure::new(FailureKind::Timeout, text).hint("natssh broker stop --now"));
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
 }
 
 /// False for a process that has ended, also while nobody has collected its status: in a container the first

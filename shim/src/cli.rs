@@ -82,10 +82,17 @@ pub(crate) enum Fdpass {
 pub(crate) enum Broker {
     /// Start the broker, if none runs.
     Start,
-    /// Stop it: no new streams, and open ones get a moment to end.
-    Stop(Wait),
-    /// Stop it, and start it again.
-    Restart(Wait),
+    /// Stop it: no new streams, and open ones get a minute to end.
+    Stop {
+        /// Cut the open streams.
+        #[arg(long)]
+        now: bool,
+        /// Seconds to wait for its end.
+        #[arg(long, value_name = "SECONDS", default_value = "65", value_parser = seconds)]
+        wait: Duration,
+    },
+    /// Start another in its place, while its open streams get a minute to end.
+    Restart,
     /// Read the configuration and the identities again.
     Reload,
     /// Show the end of its log.
@@ -104,13 +111,6 @@ pub(crate) enum Broker {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<OsString>,
     },
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct Wait {
-    /// Seconds to wait for its end.
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
-    pub(crate) wait: Duration,
 }
 
 /// Shows help, or what was wrong with the words.

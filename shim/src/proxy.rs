@@ -32,7 +32,7 @@ fn open(asked: &Proxy, begun: Instant) -> Result<Call, Failure> {
     let paths = place::paths()?;
     let mut request = ConnectRequest::new(node);
     request.login = asked.login.clone();
-    request.agent = std::env::var("SSH_AUTH_SOCK").ok().filter(|path| path.starts_with('/'));
+    request.agent = std::env::var("SSH_AUTH_SOCK").ok().filter(|path| is_sendable(path));
 
     let limit = begun + LIMIT;
     let mut deadline = limit.min(begun + asked.connect_timeout);
@@ -58,6 +58,13 @@ fn open(asked: &Proxy, begun: Instant) -> Result<Call, Failure> {
             Err(Missed::Failed(failure)) => return Err(failure),
         }
     }
+}
+
+/// An agent that cannot be named in a header is no reason to do without a stream.
+fn is_sendable(path: &str) -> bool {
+    path.starts_with('/')
+        && path.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
+        && !path.ends_with(' ')
 }
 
 fn connect(call: &Call, request: &mut ConnectRequest, deadline: Instant) -> Result<(), Missed> {

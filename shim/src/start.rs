@@ -129,8 +129,9 @@ fn is_kept(name: &str) -> bool {
 }
 
 fn failed(reason: &str, paths: &Paths) -> Failure {
-    Failure::new(FailureKind::Config, format!("the broker did not start: {reason}"))
-        .hint(format!("its log: {}", paths.log.display()))
+    let failure = Failure::new(FailureKind::Config, format!("the broker did not start: {reason}"));
+    // The broker's own hint, in brackets at the end, is better.
+    if reason.ends_with(')') { failure } else { failure.hint(format!("its log: {}", paths.log.display())) }
 }
 
 #[cfg(test)]

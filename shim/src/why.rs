@@ -4,15 +4,16 @@ use crate::call::Missed;
 use crate::status::{ask, failure_lines, no_broker, odd_answer, print, state_word, upstream_notes};
 use crate::words::{count, duration, now, one_line};
 use crate::{NO_BROKER, complain, place};
-use natssh_wire::Failure;
 use natssh_wire::request::percent_encode;
 use natssh_wire::status::{Failures, Status};
+use natssh_wire::{Failure, NodeAddr};
 use std::process::ExitCode;
 
 /// Asks and prints. 0: nothing failed lately; 1: something did; 3: no broker.
 pub(crate) fn run(host: &str) -> Result<ExitCode, Failure> {
-    // `user@host` is what people have in their history.
+    // `user@host` and `host:port` are what people have in their history.
     let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    let host = &NodeAddr::parse(host).map_or_else(|_| host.to_owned(), |node| node.host);
     let paths = place::paths()?;
     let question = format!("/v1/failures?node={}", percent_encode(host));
     let answers =
