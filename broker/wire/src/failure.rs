@@ -129,6 +129,12 @@ mod tests {
             assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{word}\""));
             assert_eq!(serde_json::from_str::<FailureKind>(&format!("\"{word}\"")).unwrap(), kind);
             assert_eq!(kind.http_status(), status);
+            let row = if kind == FailureKind::Cut {
+                "| `cut` | — |".into()
+            } else {
+                format!("| `{word}` | {status} |")
+            };
+            assert!(include_str!("../../../PROTOCOL.md").contains(&row), "PROTOCOL.md lacks {row}");
         }
         assert_eq!(serde_json::from_str::<FailureKind>("\"newer\"").unwrap(), FailureKind::Internal);
     }

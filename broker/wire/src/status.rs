@@ -260,6 +260,39 @@ mod tests {
     }
 
     #[test]
+    fn every_field_and_every_state_is_documented() {
+        const PROSE: &str = include_str!("../../../PROTOCOL.md");
+        let mut status: Status = serde_json::from_str(OLDEST).unwrap();
+        status.upstreams[0].last_error = status.failures.first().cloned();
+        let answers = [
+            serde_json::to_value(&status).unwrap(),
+            serde_json::to_value(Failures { upstream: Some("t".into()), ..Failures::default() }).unwrap(),
+        ];
+        for name in answers.iter().flat_map(names) {
+            assert!(PROSE.contains(&format!("`{name}`")) || PROSE.contains(&format!("\"{name}\"")), "{name}");
+        }
+        for state in ["idle", "connecting", "connected", "suspect", "down"] {
+            assert!(serde_json::from_str::<UpstreamState>(&format!("\"{state}\"")).is_ok());
+            assert!(PROSE.contains(&format!("`{state}`")), "{state}");
+        }
+        for state in ["valid", "expiring", "expired", "not_yet_valid", "unusable"] {
+            assert!(serde_json::from_str::<IdentityState>(&format!("\"{state}\"")).is_ok());
+            assert!(PROSE.contains(&format!("`{state}`")), "{state}");
+        }
+    }
+
+    /// The keys of every object in a value.
+    fn names(value: &serde_json::Value) -> Vec<String> {
+        match value {
+            serde_json::Value::Object(map) => {
+                map.iter().flat_map(|(name, value)| [vec![name.clone()], names(value)].concat()).collect()
+            }
+            serde_json::Value::Array(values) => values.iter().flat_map(names).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    #[test]
     fn a_status_reads_back_as_it_was() {
         let status: Status = serde_json::from_str(OLDEST).unwrap();
         let text = serde_json::to_string(&status).unwrap();
