@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Builder;
 
+use crate::ca::KeyKind;
 use crate::cli::Up;
 use crate::lab::live;
 use crate::proxy::Face;
@@ -76,6 +77,8 @@ pub fn supervise(folder: Folder, wanted: &Up) -> Result<()> {
         nodes: wanted.nodes,
         rtt: Duration::from_millis(wanted.rtt),
         face: Face::New,
+        // `fault face old` must stay possible.
+        keys: KeyKind::Rsa,
         program: std::env::current_exe().context("find this program")?,
         keeper: Keeper::Daemon,
     };

@@ -15,6 +15,7 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
+use crate::ca::{Authority, KeyKind};
 use crate::cleanup;
 use crate::control::{self, Reply, Request, Status, door::Door};
 use crate::faults::Fault;
@@ -28,6 +29,7 @@ use crate::tools;
 pub struct Lab {
     folder: Folder,
     variables: Vec<(&'static str, String)>,
+    authority: Authority,
     thread: Option<JoinHandle<Result<()>>>,
 }
 
@@ -44,6 +46,7 @@ impl Options {
             nodes: 2,
             rtt: Duration::ZERO,
             face: Face::New,
+            keys: KeyKind::Rsa,
             program: program()?,
             keeper: Keeper::Program,
         })
@@ -70,11 +73,14 @@ impl Lab {
             let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
             let runtime = runtime.context("start the lab's runtime")?;
             // Whoever waits for it may have given up; then so does the lab.
-            let ready = |variables| ready.send(variables).map_err(|_| anyhow!("nobody waits for the lab"));
+            let ready = |lab: &Supervisor| {
+                let news = (lab.variables(), lab.authority().clone());
+                ready.send(news).map_err(|_| anyhow!("nobody waits for the lab"))
+            };
             runtime.block_on(live(options, |_| Ok(()), ready))
         })?;
         match readied.recv() {
-            Ok(variables) => Ok(Self { folder, variables, thread: Some(thread) }),
+            Ok((variables, authority)) => Ok(Self { folder, variables, authority, thread: Some(thread) }),
             Err(_) => match join(thread) {
                 Ok(()) => bail!("the lab ended before it was ready"),
                 Err(error) => Err(error),
@@ -90,6 +96,11 @@ impl Lab {
     /// The variables that `natssh-lab env` prints, as `Command::envs` takes them.
     pub fn env(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.variables.iter().map(|(name, value)| (*name, value.as_str()))
+    }
+
+    /// The authorities it came up with; a fault may have replaced them since.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
     }
 
     /// How it stands.
@@ -136,8 +147,7 @@ impl Drop for Lab {
     }
 }
 
-/// A lab from beginning to end. `ready` is given the variables of `natssh-lab
-/// env`; it ends when it is told to on its control socket, or by SIGTERM when
+/// A lab from beginning to end. `ready` is told when it is up; it ends when it is told to on its control socket, or by SIGTERM when
 /// it is a daemon.
 ///
 /// # Errors
@@ -145,15 +155,14 @@ impl Drop for Lab {
 pub async fn live(
     options: Options,
     progress: impl Fn(&str) -> Result<()>,
-    ready: impl FnOnce(Vec<(&'static str, String)>) -> Result<()>,
+    ready: impl FnOnce(&Supervisor) -> Result<()>,
 ) -> Result<()> {
     let (orders, ordered) = tokio::sync::mpsc::channel(16);
     let keeper = options.keeper;
     let folder = options.folder.clone();
     let supervisor = Supervisor::start(options, progress).await?;
-    let variables = supervisor.variables();
     let door = Door::open(&folder, orders.clone())?;
-    let waited_for = ready(variables).is_ok();
+    let waited_for = ready(&supervisor).is_ok();
     let down = tokio::spawn(async move {
         match (waited_for, keeper) {
             // Nobody waits any more: it goes down again.

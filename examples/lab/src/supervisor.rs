@@ -11,7 +11,7 @@ use anyhow::{Result, anyhow, ensure};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::account;
-use crate::ca::Authority;
+use crate::ca::{Authority, KeyKind};
 use crate::cleanup::{self, Removed};
 use crate::control::{NodeState, NodeStatus, Reply, Request, Status};
 use crate::credentials::{Account, Credentials};
@@ -39,6 +39,8 @@ pub struct Options {
     pub rtt: Duration,
     /// The age that the proxy shows at first.
     pub face: Face,
+    /// The kind of key that the cluster uses; an old face needs RSA.
+    pub keys: KeyKind,
     /// The `natssh-lab` program, for the nodes' processes.
     pub program: PathBuf,
     /// Who lives as long as the lab.
@@ -114,6 +116,11 @@ impl Supervisor {
     /// The variables that `natssh-lab env` prints.
     pub fn variables(&self) -> Vec<(&'static str, String)> {
         self.environment().variables()
+    }
+
+    /// The cluster's authorities.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
     }
 
     /// Takes orders until one of them is to take the lab down, or all who could

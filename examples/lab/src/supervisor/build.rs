@@ -8,7 +8,7 @@ use rand::Rng;
 use tokio::task::JoinSet;
 
 use super::{Keeper, Options, Supervisor};
-use crate::ca::{Authority, HostRequest, KeyKind};
+use crate::ca::{Authority, HostRequest};
 use crate::credentials::{Account, CLUSTER, Credentials};
 use crate::environment::{Environment, shell};
 use crate::faults::CertFault;
@@ -38,7 +38,7 @@ impl Supervisor {
         progress: &impl Fn(&str) -> Result<()>,
     ) -> Result<Self> {
         let folder = &options.folder;
-        let authority = Authority::new(CLUSTER, KeyKind::Rsa)?;
+        let authority = Authority::new(CLUSTER, options.keys)?;
         let names: Vec<NodeName> = plan.nodes.iter().map(|name| named(name)).collect();
         let inside = plan.topology.as_ref().map_or([127, 0, 0, 1].into(), Topology::outer_machine);
         let front = Front::start(Setup {
