@@ -1,1 +1,22 @@
-//! Test harness.
+//! The ground that user stories are told on: a lab, a broker of its own, and
+//! the words that make stock `ssh` go through it.
+//!
+//! A story goes through real doors with real programs: `natssh-broker` is a
+//! process, `natssh` is what ssh starts, the nodes are real `sshd`s behind the
+//! lab's stand-in proxy. A [`World`] is one such ground; it is planned by a
+//! [`Plan`], shares nothing with another, and takes everything down when it is
+//! dropped. What a story expects is read from the broker's JSON status.
+
+pub mod door;
+pub mod node;
+pub mod plan;
+pub mod programs;
+pub mod run;
+pub mod tools;
+pub mod wait;
+pub mod world;
+
+pub use plan::Plan;
+pub use run::{Running, Said, run};
+pub use wait::until;
+pub use world::World;

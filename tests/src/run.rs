@@ -1,0 +1,186 @@
+//! Running a program to its end, within a limit, with all it said.
+
+use std::io::{Read, Write};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::wait::{PATIENCE, within};
+
+/// What a program said, and how it ended.
+#[derive(Debug)]
+pub struct Said {
+    /// Its exit status; none when a signal ended it.
+    pub code: Option<i32>,
+    /// What it wrote to stdout.
+    pub stdout: Vec<u8>,
+    /// What it wrote to stderr.
+    pub stderr: String,
+    /// How long it ran.
+    pub took: Duration,
+}
+
+impl Said {
+    /// Its stdout, when it ended well.
+    ///
+    /// # Panics
+    /// When it did not, with all that is known.
+    #[track_caller]
+    pub fn ok(&self) -> String {
+        assert_eq!(self.code, Some(0), "{} after {:?}", self.stderr, self.took);
+        self.text()
+    }
+
+    /// Its stdout as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// Its stderr, when it ended as ssh does that could not reach its node.
+    ///
+    /// # Panics
+    /// When it ended otherwise.
+    #[track_caller]
+    pub fn unreachable(&self) -> &str {
+        assert_eq!(self.code, Some(255), "{}{}", self.text(), self.stderr);
+        &self.stderr
+    }
+}
+
+/// Runs a program to its end.
+///
+/// # Panics
+/// When it cannot be started, or has not ended within [`PATIENCE`].
+#[track_caller]
+pub fn run(command: Command) -> Said {
+    Running::start(command).end()
+}
+
+/// A program at work. When it is dropped it is killed.
+#[derive(Debug)]
+pub struct Running {
+    what: String,
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: Option<JoinHandle<Vec<u8>>>,
+    stderr: Option<JoinHandle<Vec<u8>>>,
+    since: Instant,
+}
+
+impl Running {
+    /// Starts it with its stdin at end of file.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[track_caller]
+    pub fn start(command: Command) -> Self {
+        Self::spawn(command, Stdio::null())
+    }
+
+    /// Starts it with a stdin to [`Running::write`] to.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[track_caller]
+    pub fn interactive(command: Command) -> Self {
+        Self::spawn(command, Stdio::piped())
+    }
+
+    #[track_caller]
+    fn spawn(mut command: Command, stdin: Stdio) -> Self {
+        let what = format!("{command:?}");
+        let since = Instant::now();
+        let mut child = command
+            .stdin(stdin)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{what} does not start: {error}"));
+        let stdout = child.stdout.take().map(drain);
+        let stderr = child.stderr.take().map(drain);
+        Self { what, stdin: child.stdin.take(), child, stdout, stderr, since }
+    }
+
+    /// Its process number.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Writes to its stdin.
+    ///
+    /// # Panics
+    /// When it takes no more.
+    pub fn write(&mut self, bytes: &[u8]) {
+        let stdin = self.stdin.as_mut().expect("it was started with a stdin");
+        stdin.write_all(bytes).and_then(|()| stdin.flush()).expect("it reads its stdin");
+    }
+
+    /// Ends its stdin.
+    pub fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// When it is gone.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap_or_else(|error| panic!("signal {}: {error}", self.what));
+    }
+
+    /// Whether it has ended.
+    ///
+    /// # Panics
+    /// When the system has lost it.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be waited for").is_some()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// When that does not come within [`PATIENCE`].
+    #[track_caller]
+    pub fn end(self) -> Said {
+        self.end_within(PATIENCE)
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// When that does not come within `limit`.
+    #[track_caller]
+    pub fn end_within(mut self, limit: Duration) -> Said {
+        self.stdin = None;
+        let ended = within(limit, || self.child.try_wait().expect("a child can be waited for"));
+        let took = self.since.elapsed();
+        if ended.is_none() {
+            let _ = self.child.kill();
+        }
+        let text = |pipe: Option<JoinHandle<Vec<u8>>>| pipe.and_then(|p| p.join().ok()).unwrap_or_default();
+        let (stdout, stderr) = (text(self.stdout.take()), text(self.stderr.take()));
+        let stderr = String::from_utf8_lossy(&stderr).into_owned();
+        let Some(status) = ended else {
+            panic!("{} has not ended after {limit:?}; stderr: {stderr}", self.what)
+        };
+        Said { code: status.code(), stdout, stderr, took }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn drain(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut all = Vec::new();
+        // What came before an error is what there is.
+        let _ = pipe.read_to_end(&mut all);
+        all
+    })
+}

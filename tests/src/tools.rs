@@ -1,0 +1,37 @@
+//! Programs of the system that a story needs.
+
+use std::io::Write;
+
+/// Ends the test, visibly, where one of these programs is missing; under
+/// `CI=true` that is a failure.
+#[macro_export]
+macro_rules! need {
+    ($($program:literal),+) => {
+        if $crate::tools::missing(&[$($program),+]) {
+            return;
+        }
+    };
+}
+
+/// Whether one of them is missing, after having said so.
+///
+/// # Panics
+/// When one is missing and `CI` is `true`.
+#[must_use]
+pub fn missing(programs: &[&str]) -> bool {
+    let absent: Vec<_> = programs.iter().filter(|name| natssh_lab::tools::find(name).is_none()).collect();
+    absent.iter().any(|name| skip(&format!("{name} is not installed")))
+}
+
+/// Says that this test is skipped, and why; always true.
+///
+/// # Panics
+/// When `CI` is `true`: there, a test that cannot run has failed.
+pub fn skip(reason: &str) -> bool {
+    assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "{reason}");
+    let thread = std::thread::current();
+    let line = format!("SKIPPED {}: {reason}\n", thread.name().unwrap_or("a test"));
+    // Past `eprintln!`, whose words the test runner keeps to itself when nothing fails.
+    let _ = std::io::stderr().write_all(line.as_bytes());
+    true
+}
