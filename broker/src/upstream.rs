@@ -1,6 +1,7 @@
 //! Upstreams: what opens byte streams to nodes.
 
 mod direct;
+mod idle;
 mod ledger;
 mod outage;
 mod teleport;

@@ -11,8 +11,10 @@ use russh::client::{ChannelOpenHandle, DisconnectReason, Handler, Msg, Session};
 use russh::keys::{Algorithm, PublicKeyOrCertificate};
 use russh::{Channel, ChannelId};
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// Decides whether the server's key is the expected one.
@@ -25,6 +27,17 @@ pub struct Ended {
     pub reason: Arc<str>,
     /// Channels that were open on it.
     pub channels: usize,
+    /// How long the quietest of them had been silent, where the server closed in good order.
+    pub silence: Option<Duration>,
+}
+
+/// Who ended a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// The server, in good order.
+    ByServer,
+    /// Nobody: it broke, or this side cut it.
+    Broken,
 }
 
 /// What the callbacks and the connection's owner share.
@@ -67,18 +80,25 @@ impl Shared {
         self.lock().len()
     }
 
+    /// How long the quietest channel has been silent.
+    pub(super) fn silence(&self) -> Option<Duration> {
+        self.lock().values().filter_map(|inbox| inbox.silence()).max()
+    }
+
     /// Forgets a channel that this side has closed.
     pub(super) fn forget(&self, id: ChannelId) {
         self.lock().remove(&id);
     }
 
-    fn finish(&self, reason: &str) {
+    fn finish(&self, reason: &str, how: How) {
         if self.ended.borrow().is_some() {
             return;
         }
         let reason: Arc<str> = reason.into();
         let inboxes = std::mem::take(&mut *self.lock());
-        self.ended.send_replace(Some(Ended { reason: reason.clone(), channels: inboxes.len() }));
+        let silence =
+            inboxes.values().filter_map(|inbox| inbox.silence()).max().filter(|_| how == How::ByServer);
+        self.ended.send_replace(Some(Ended { reason: reason.clone(), channels: inboxes.len(), silence }));
         for inbox in inboxes.into_values() {
             inbox.end(End::Cut(reason.clone()));
         }
@@ -100,7 +120,7 @@ pub(super) struct Callbacks {
 /// The library drops its handler when the connection's task ends, also when that task panicked.
 impl Drop for Callbacks {
     fn drop(&mut self) {
-        self.shared.finish("the connection ended");
+        self.shared.finish("the connection ended", How::Broken);
     }
 }
 
@@ -204,9 +224,13 @@ impl Handler for Callbacks {
         match reason {
             DisconnectReason::ReceivedDisconnect(info) => {
                 let text = crate::text::one_line(&info.message);
-                self.shared.finish(&format!("the server ended the connection: {text}"));
+                self.shared.finish(&format!("the server ended the connection: {text}"), How::ByServer);
             }
-            DisconnectReason::Error(error) => self.shared.finish(&describe(&error)),
+            DisconnectReason::Error(error) => {
+                let closed = matches!(&error, russh::Error::IO(io) if io.kind() == ErrorKind::UnexpectedEof);
+                let how = if closed { How::ByServer } else { How::Broken };
+                self.shared.finish(&describe(&error), how);
+            }
         }
         Ok(())
     }
@@ -219,7 +243,7 @@ pub(super) fn describe(error: &russh::Error) -> String {
         E::Disconnect | E::HUP | E::SendError | E::RecvError => {
             "the connection was closed by the other side".into()
         }
-        E::IO(io) if io.kind() == std::io::ErrorKind::UnexpectedEof => {
+        E::IO(io) if io.kind() == ErrorKind::UnexpectedEof => {
             "the connection was closed by the other side".into()
         }
         E::IO(io) => io.to_string(),

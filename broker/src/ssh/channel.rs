@@ -51,6 +51,7 @@ impl Channel {
     /// # Errors
     /// The channel has ended.
     pub async fn write(&self, bytes: Bytes) -> Result<(), Gone> {
+        self.inbox.sent();
         tokio::select! {
             // The library's writer never learns that its channel was closed.
             biased;

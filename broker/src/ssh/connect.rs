@@ -118,6 +118,11 @@ impl Connection {
         self.shared.channels()
     }
 
+    /// How long the quietest channel has been silent; none while no channel has carried a byte.
+    pub fn silence(&self) -> Option<Duration> {
+        self.shared.silence()
+    }
+
     /// Ends the connection, channels and all: with a goodbye if it is heard in
     /// time, and without one if not.
     pub fn close(self: &Arc<Self>) {

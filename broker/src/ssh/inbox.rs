@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// Bytes one stream may leave unread.
@@ -76,6 +77,7 @@ struct State {
     reply: Option<bool>,
     eof: bool,
     end: Option<End>,
+    last_byte: Option<Instant>,
 }
 
 /// Bytes, and what they cost: a chunk is booked whole when it is made.
@@ -116,6 +118,7 @@ impl Inbox {
         if state.end.is_some() || data.is_empty() {
             return Kept::Yes;
         }
+        state.last_byte = Some(Instant::now());
         match state.chunks.back_mut() {
             Some(chunk) if chunk.booked - chunk.bytes.len() >= data.len() => {
                 chunk.bytes.extend_from_slice(data);
@@ -219,6 +222,16 @@ impl Inbox {
             }
             over.await;
         }
+    }
+
+    /// Bytes went the other way.
+    pub(super) fn sent(&self) {
+        self.lock().last_byte = Some(Instant::now());
+    }
+
+    /// How long no byte went either way, if any ever did.
+    pub(super) fn silence(&self) -> Option<Duration> {
+        self.lock().last_byte.map(|last| last.elapsed())
     }
 
     /// What the peer wrote to the channel's standard error, as text.

@@ -52,7 +52,7 @@ impl Trunk {
             tokio::select! {
                 gone = ended.wait_for(Option::is_some) => {
                     let gone = gone.ok().and_then(|gone| gone.clone());
-                    return gone.unwrap_or_else(|| Ended { reason: "the connection ended".into(), channels: 0 });
+                    return gone.unwrap_or_else(|| Ended { reason: "the connection ended".into(), channels: 0, silence: None });
                 }
                 _ = ticks.tick() => {}
             }
@@ -69,7 +69,11 @@ impl Trunk {
                     seen(Seen::Silent);
                     if silent >= CLOSE_AFTER {
                         let reason = format!("no answer for {} s", every.as_secs() * u64::from(silent));
-                        return Ended { reason: reason.into(), channels: self.connection.channels() };
+                        return Ended {
+                            reason: reason.into(),
+                            channels: self.connection.channels(),
+                            silence: None,
+                        };
                     }
                     ticks.reset_immediately();
                 }

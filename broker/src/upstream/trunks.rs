@@ -7,6 +7,7 @@
 
 mod report;
 
+use super::idle::IdleLimit;
 use super::ledger::{Health, Ledger, Limits, TrunkId};
 use super::outage::{IMPATIENT, Next, Outage};
 use super::trunk::{Seen, Trunk};
@@ -70,8 +71,7 @@ struct State {
     draining: bool,
     last_use: Option<Instant>,
     reconnected_at: Option<Instant>,
-    /// Learned from a trunk that was cut for silence: how long a stream may be silent.
-    idle_limit: Option<Duration>,
+    idle: IdleLimit,
     facts: Facts,
 }
 
@@ -184,7 +184,7 @@ impl Trunks {
     /// A cluster that counts silence by stream and closes the whole connection
     /// for it gets a connection for each stream.
     fn limits(&self, state: &State) -> Limits {
-        Limits { streams: if state.idle_limit.is_some() { 1 } else { self.terms.streams_per_trunk } }
+        Limits { streams: if state.idle.known().is_some() { 1 } else { self.terms.streams_per_trunk } }
     }
 
     fn too_late(&self) -> Failure {
@@ -224,6 +224,10 @@ impl Trunks {
             tracing::info!(upstream = self.terms.upstream, failed_dials = outage.dials, "upstream is back");
             state.reconnected_at = Some(now);
         }
+        if state.idle.dial_succeeded() {
+            let seconds = state.idle.known().map_or(0, |limit| limit.as_secs());
+            tracing::warn!(upstream = self.terms.upstream, seconds, "the cluster cuts silent connections");
+        }
         state.facts.dials_ok += 1;
         state.facts.sha1 = trunk.connection.sha1();
         state.facts.server = Some(trunk.connection.server().to_owned());
@@ -240,6 +244,12 @@ impl Trunks {
     }
 
     fn seen(&self, id: TrunkId, seen: Seen) {
+        if seen == Seen::Answers {
+            let mut state = self.lock();
+            if let Some(silence) = state.trunks.get(&id).and_then(|trunk| trunk.connection.silence()) {
+                state.idle.silence_survived(silence);
+            }
+        }
         if self.lock().ledger.answers(id, seen == Seen::Answers) {
             match seen {
                 Seen::Answers => {
@@ -257,6 +267,7 @@ impl Trunks {
         let now = Instant::now();
         let mut state = self.lock();
         state.dialling = false;
+        state.idle.dial_failed();
         state.facts.dials_failed += 1;
         state.facts.last_error = Some(record(None, Some(&self.terms.upstream), &failure, unix_now()));
         if state.outage.as_ref().is_none_or(|before| before.failure != failure) {
@@ -293,12 +304,17 @@ impl Trunks {
             trunk.connection.close();
         }
         let Some(entry) = state.ledger.remove(id) else { return };
-        let Ended { reason, channels } = ended;
+        let Ended { reason, channels, silence } = ended;
+        if let Some(silence) = silence {
+            state.idle.trunk_closed(*silence);
+        }
         state.facts.streams_cut += *channels as u64;
         if entry.health == Health::Draining && *channels == 0 {
             return;
         }
-        let text = format!("a trunk to {} was lost with {channels} open streams: {reason}", self.terms.peer);
+        let streams = if *channels == 1 { "stream" } else { "streams" };
+        let text =
+            format!("a trunk to {} was lost with {channels} open {streams}: {reason}", self.terms.peer);
         let failure = Failure::new(FailureKind::Cut, text).hint("natssh status");
         tracing::warn!(upstream = self.terms.upstream, trunk = id, streams = channels, %reason, "trunk lost");
         state.facts.last_error = Some(record(None, Some(&self.terms.upstream), &failure, unix_now()));
@@ -338,11 +354,9 @@ impl Trunks {
         self.lock().facts.streams_total += 1;
     }
 
-    /// Notes that the cluster cuts connections for a stream's silence.
+    /// The proxy named the cluster's idle limit.
     pub fn learn_idle_limit(&self, limit: Duration) {
-        let mut state = self.lock();
-        let known = state.idle_limit.get_or_insert(limit);
-        *known = limit.min(*known);
+        self.lock().idle.told(limit);
         tracing::warn!(
             upstream = self.terms.upstream,
             seconds = limit.as_secs(),

@@ -46,7 +46,7 @@ impl Trunks {
             let left = due.saturating_duration_since(Instant::now());
             entry.next_dial_at = Some(now + left.as_secs());
         }
-        if let Some(limit) = state.idle_limit {
+        if let Some(limit) = state.idle.known() {
             entry.idle_limit_seconds = Some(limit.as_secs());
         }
     }
