@@ -2,12 +2,13 @@
 
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::wait::{PATIENCE, within};
+use crate::wait::{PATIENCE, until, within};
 
 /// What a program said, and how it ended.
 #[derive(Debug)]
@@ -64,8 +65,8 @@ pub struct Running {
     what: String,
     child: Child,
     stdin: Option<ChildStdin>,
-    stdout: Option<JoinHandle<Vec<u8>>>,
-    stderr: Option<JoinHandle<Vec<u8>>>,
+    stdout: Heard,
+    stderr: Heard,
     since: Instant,
 }
 
@@ -98,8 +99,8 @@ impl Running {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("{what} does not start: {error}"));
-        let stdout = child.stdout.take().map(drain);
-        let stderr = child.stderr.take().map(drain);
+        let stdout = Heard::of(child.stdout.take());
+        let stderr = Heard::of(child.stderr.take());
         Self { what, stdin: child.stdin.take(), child, stdout, stderr, since }
     }
 
@@ -115,6 +116,22 @@ impl Running {
     pub fn write(&mut self, bytes: &[u8]) {
         let stdin = self.stdin.as_mut().expect("it was started with a stdin");
         stdin.write_all(bytes).and_then(|()| stdin.flush()).expect("it reads its stdin");
+    }
+
+    /// Waits until its stdout holds `words`.
+    ///
+    /// # Panics
+    /// When it does not within [`PATIENCE`].
+    #[track_caller]
+    pub fn until_said(&self, words: &str) {
+        until(&format!("{words:?} from {}", self.what), || {
+            String::from_utf8_lossy(&self.stdout.so_far()).contains(words).then_some(())
+        });
+    }
+
+    /// Bytes of stdout so far.
+    pub fn bytes_said(&self) -> usize {
+        self.stdout.so_far().len()
     }
 
     /// Ends its stdin.
@@ -159,9 +176,7 @@ impl Running {
         if ended.is_none() {
             let _ = self.child.kill();
         }
-        let text = |pipe: Option<JoinHandle<Vec<u8>>>| pipe.and_then(|p| p.join().ok()).unwrap_or_default();
-        let (stdout, stderr) = (text(self.stdout.take()), text(self.stderr.take()));
-        let stderr = String::from_utf8_lossy(&stderr).into_owned();
+        let (stdout, stderr) = (self.stdout.all(), String::from_utf8_lossy(&self.stderr.all()).into_owned());
         let Some(status) = ended else {
             panic!("{} has not ended after {limit:?}; stderr: {stderr}", self.what)
         };
@@ -176,11 +191,39 @@ impl Drop for Running {
     }
 }
 
-fn drain(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
-    std::thread::spawn(move || {
-        let mut all = Vec::new();
-        // What came before an error is what there is.
-        let _ = pipe.read_to_end(&mut all);
-        all
-    })
+/// What comes out of a pipe.
+#[derive(Debug)]
+struct Heard {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Heard {
+    fn of(pipe: Option<impl Read + Send + 'static>) -> Self {
+        let bytes: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let heard = bytes.clone();
+        let read = |mut pipe: Box<dyn Read + Send>| {
+            std::thread::spawn(move || {
+                let mut chunk = [0; 16 << 10];
+                // What came before an error is what there is.
+                while let Ok(count @ 1..) = pipe.read(&mut chunk) {
+                    heard.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&chunk[..count]);
+                }
+            })
+        };
+        let reader = pipe.map(|pipe| read(Box::new(pipe)));
+        Self { bytes, reader }
+    }
+
+    fn so_far(&self) -> std::sync::MutexGuard<'_, Vec<u8>> {
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everything, once the last writer has closed the pipe.
+    fn all(&mut self) -> Vec<u8> {
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+        std::mem::take(&mut self.so_far())
+    }
 }
