@@ -43,7 +43,7 @@ pub(crate) fn start(paths: &Paths, limit: Instant) -> Result<Call, Failure> {
             return Err(failed("it does not listen yet", paths));
         }
         match started.watch(nap.min(left(deadline))) {
-            Some(status) if !status.success() => return Err(failed(&started.reason(status), paths)),
+            Some(status) if !status.success() => return Err(started.failure(status, paths)),
             // It found the lock taken. Should that one be on its way out, another is needed.
             Some(_) if Instant::now() >= next_spawn => {
                 started = Started::spawn(&broker, paths)?;
@@ -103,7 +103,7 @@ impl Started {
     }
 
     /// The broker's complaint in one line, or how it ended.
-    fn reason(&mut self, status: ExitStatus) -> String {
+    fn failure(&mut self, status: ExitStatus, paths: &Paths) -> Failure {
         if let Some(pipe) = self.child.stderr.as_mut().filter(|_| self.speaks) {
             // It has left, so this ends; unless it left a child, hence only what is there.
             let mut chunk = [0; COMPLAINT_LIMIT as usize];
@@ -115,8 +115,10 @@ impl Started {
         }
         let said = one_line(&String::from_utf8_lossy(&self.complaint));
         match said.strip_prefix("natssh-broker: ").unwrap_or(&said) {
-            "" => format!("natssh-broker ended with {status}"),
-            said => said.into(),
+            "" => failed(&format!("natssh-broker ended with {status}"), paths),
+            // Its own hint, in brackets at the end, is better than the log.
+            said if said.ends_with(')') => Failure { hint: None, ..failed(said, paths) },
+            said => failed(said, paths),
         }
     }
 }
@@ -129,9 +131,8 @@ fn is_kept(name: &str) -> bool {
 }
 
 fn failed(reason: &str, paths: &Paths) -> Failure {
-    let failure = Failure::new(FailureKind::Config, format!("the broker did not start: {reason}"));
-    // The broker's own hint, in brackets at the end, is better.
-    if reason.ends_with(')') { failure } else { failure.hint(format!("its log: {}", paths.log.display())) }
+    Failure::new(FailureKind::Config, format!("the broker did not start: {reason}"))
+        .hint(format!("its log: {}", paths.log.display()))
 }
 
 #[cfg(test)]
