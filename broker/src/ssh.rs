@@ -5,6 +5,7 @@ mod agent;
 mod callbacks;
 mod channel;
 mod connect;
+mod first_word;
 mod guard;
 pub mod host_key;
 mod inbox;

@@ -243,9 +243,7 @@ pub(super) fn describe(error: &russh::Error) -> String {
         E::Disconnect | E::HUP | E::SendError | E::RecvError => {
             "the connection was closed by the other side".into()
         }
-        E::IO(io) if io.kind() == ErrorKind::UnexpectedEof => {
-            "the connection was closed by the other side".into()
-        }
+        E::IO(io) if is_closed(io.kind()) => "the connection was closed by the other side".into(),
         E::IO(io) => io.to_string(),
         E::KeepaliveTimeout => "the server stopped answering".into(),
         E::NoCommonAlgo { kind, theirs, .. } => {
@@ -256,12 +254,18 @@ pub(super) fn describe(error: &russh::Error) -> String {
     }
 }
 
+/// A peer that closed is one state, whatever the system saw of it.
+fn is_closed(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+}
+
 /// A failure to get through the handshake.
 pub(super) fn handshake_failure(peer: &str, shared: &Shared, error: &russh::Error) -> Failure {
     if let Some(failure) = shared.refused.lock().unwrap_or_else(PoisonError::into_inner).take() {
         return failure;
     }
     let kind = match error {
+        russh::Error::IO(io) if io.kind() == ErrorKind::InvalidData => FailureKind::Protocol,
         russh::Error::IO(_) | russh::Error::Disconnect | russh::Error::HUP => FailureKind::Unreachable,
         _ => FailureKind::Protocol,
     };

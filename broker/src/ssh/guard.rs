@@ -2,8 +2,10 @@
 //!
 //! While a write blocks, the SSH library polls nothing else: not its
 //! keepalives, not its other channels. So the stream itself gives up when no
-//! byte could be written for [`WRITE_STALL`], and it can be cut from outside.
+//! byte could be written for [`WRITE_STALL`], and it can be cut from outside. It
+//! also ends with a word of its own where another kind of server answers.
 
+use super::first_word;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -28,13 +30,15 @@ pub(super) struct Guarded<S> {
     cut: Option<oneshot::Receiver<()>>,
     stall: Option<Pin<Box<Sleep>>>,
     patience: Duration,
+    /// Whether the server has said something already.
+    greeted: bool,
 }
 
 impl<S> Guarded<S> {
     /// Guards `inner`; `patience` is [`WRITE_STALL`] outside of tests.
     pub(super) fn new(inner: S, patience: Duration) -> (Self, Cut) {
         let (sender, cut) = oneshot::channel();
-        (Self { inner, cut: Some(cut), stall: None, patience }, Cut(sender))
+        (Self { inner, cut: Some(cut), stall: None, patience, greeted: false }, Cut(sender))
     }
 
     fn check_cut(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
@@ -77,7 +81,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.check_cut(cx)?;
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
+        if !self.greeted && buf.filled().len() > before {
+            self.greeted = true;
+            if let Some(objection) = first_word::objection(&buf.filled()[before..]) {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, objection)));
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -66,7 +66,8 @@ impl Dialler {
             agent_logins: self.logins.clone(),
             budget: self.budget.clone(),
         };
-        let connection = Connection::open(stream, hello, deadline).await?;
+        let opened = Connection::open(stream, hello, deadline).await;
+        let connection = opened.map_err(|failure| advise(failure, identity))?;
         // Two booleans, RecordingProxy first; proxies before v7 do not know the
         // question, and there the refusal of the first stream tells.
         if let Ok(Ok(details)) = timeout_at(deadline, connection.ask("cluster-details@goteleport.com")).await
@@ -98,5 +99,16 @@ impl Dialler {
             let verdict = host_key::verify(&known, &names, *presented, unix_now(), Sha1::Refused);
             verdict.map(drop).map_err(|error| error.to_failure())
         })
+    }
+}
+
+/// Adds what to type where the handshake itself suggests nothing.
+fn advise(failure: Failure, identity: &Identity) -> Failure {
+    match failure.kind {
+        _ if failure.hint.is_some() => failure,
+        FailureKind::Denied => failure.hint(identity.renew.clone()),
+        // Most often the address is another server's.
+        FailureKind::Protocol | FailureKind::HostKey => failure.hint("natssh config show"),
+        _ => failure.hint("natssh status"),
     }
 }
