@@ -6,13 +6,13 @@ use crate::broker::{Broker, Phase};
 use crate::config::Environment;
 use crate::doors;
 use crate::log;
-use instance::Instance;
+use instance::Claim;
 use natssh_wire::paths::Paths;
 use sd_notify::NotifyState;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep;
 
 /// How long open streams may go on after the broker was told to leave.
@@ -44,7 +44,7 @@ pub fn run(start: Start) -> ExitCode {
 fn begin(start: Start) -> Result<ExitCode, String> {
     shut_off(start)?;
     let paths = crate::place::paths().map_err(|failure| failure.to_string())?;
-    let Some(instance) = Instance::claim(&paths)? else {
+    let Some(claim) = Claim::take(&paths)? else {
         if start == Start::Detached {
             // Several shims started one at the same moment: another was first.
             return Ok(ExitCode::SUCCESS);
@@ -62,20 +62,22 @@ fn begin(start: Start) -> Result<ExitCode, String> {
         .enable_all()
         .build()
         .map_err(|error| format!("the runtime cannot be started: {error}"))?;
-    let code = runtime.block_on(live(start, &paths, instance))?;
+    let code = runtime.block_on(live(start, &paths, claim))?;
     // Whatever still waits on a slow file or agent is left behind.
     runtime.shutdown_background();
     Ok(code)
 }
 
-async fn live(start: Start, paths: &Paths, instance: Instance) -> Result<ExitCode, String> {
+async fn live(start: Start, paths: &Paths, claim: Claim) -> Result<ExitCode, String> {
     let socket = &paths.socket;
     let broker = Broker::new(Environment::of_process(), socket.clone(), paths.state_dir.clone())
         .map_err(|complaints| complaints.to_failure().to_string())?;
+    let signals = Signals::listen()?;
+    let instance = claim.open()?;
     let listener = instance.listener()?;
     tracing::info!(version = natssh_wire::VERSION, pid = std::process::id(), socket = %socket.display(), "broker started");
     let door = tokio::spawn(doors::local::serve(broker.clone(), listener));
-    let orders = tokio::spawn(obey_signals(broker.clone()));
+    let orders = tokio::spawn(signals.obey(broker.clone()));
     notify(&[NotifyState::Ready]);
     if start == Start::Detached {
         instance::release_stderr();
@@ -112,23 +114,35 @@ async fn drained(broker: &Arc<Broker>) {
 }
 
 /// SIGTERM and SIGINT drain, a second one stops; SIGHUP reloads.
-async fn obey_signals(broker: Arc<Broker>) {
-    let listen = |kind| signal(kind).map_err(|error| tracing::error!(%error, "signals are not heard"));
-    let (Ok(mut term), Ok(mut int), Ok(mut hup)) =
-        (listen(SignalKind::terminate()), listen(SignalKind::interrupt()), listen(SignalKind::hangup()))
-    else {
-        return;
-    };
-    loop {
-        tokio::select! {
-            _ = term.recv() => leave(&broker),
-            _ = int.recv() => leave(&broker),
-            _ = hup.recv() => {
-                notify(&[NotifyState::Reloading]);
-                let broker = broker.clone();
-                // Its complaints are in the log and in `status`.
-                drop(tokio::task::spawn_blocking(move || broker.reload()).await);
-                notify(&[NotifyState::Ready]);
+struct Signals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+}
+
+impl Signals {
+    /// From here on they no longer end the process: before there is a stream to drain.
+    fn listen() -> Result<Self, String> {
+        let listen = |kind| signal(kind).map_err(|error| format!("signals cannot be heard: {error}"));
+        Ok(Self {
+            term: listen(SignalKind::terminate())?,
+            int: listen(SignalKind::interrupt())?,
+            hup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    async fn obey(mut self, broker: Arc<Broker>) {
+        loop {
+            tokio::select! {
+                _ = self.term.recv() => leave(&broker),
+                _ = self.int.recv() => leave(&broker),
+                _ = self.hup.recv() => {
+                    notify(&[NotifyState::Reloading]);
+                    let broker = broker.clone();
+                    // Its complaints are in the log and in `status`.
+                    drop(tokio::task::spawn_blocking(move || broker.reload()).await);
+                    notify(&[NotifyState::Ready]);
+                }
             }
         }
     }

@@ -12,11 +12,17 @@ use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::time::interval;
 
-/// The claim to be the user's broker.
-pub(super) struct Instance {
+/// The claim to be the user's broker. Nobody can call it yet.
+pub(super) struct Claim {
     socket: PathBuf,
     /// Held for as long as the claim; the file itself stays, or two brokers
     /// could hold locks on two files of one name.
+    lock: File,
+}
+
+/// The user's broker, which can be called.
+pub(super) struct Instance {
+    socket: PathBuf,
     lock: File,
     activated: bool,
     listener: StdListener,
@@ -24,14 +30,12 @@ pub(super) struct Instance {
     identity: (u64, u64),
 }
 
-impl Instance {
-    /// Takes the lock and the socket; none if another broker holds the lock.
-    pub(super) fn claim(paths: &Paths) -> Result<Option<Self>, String> {
+impl Claim {
+    /// Takes the lock; none if another broker holds it.
+    pub(super) fn take(paths: &Paths) -> Result<Option<Self>, String> {
         let folder = paths.socket.parent().unwrap_or(Path::new("/"));
         private_folder(folder)?;
         private_folder(&paths.state_dir)?;
-        let cannot =
-            |what: &str, error: &dyn std::fmt::Display| format!("{what} {}: {error}", paths.socket.display());
         let mut lock = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -46,21 +50,29 @@ impl Instance {
         }
         // For people; natssh itself asks the lock.
         drop(lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())));
-        let (listener, activated) = match inherited()? {
-            Some(listener) => (listener, true),
-            None => {
-                (bind(&paths.socket).map_err(|error| cannot("the socket cannot be made:", &error))?, false)
-            }
-        };
-        let place = match listener.local_addr().ok().and_then(|addr| addr.as_pathname().map(Path::to_owned)) {
-            Some(path) => path,
-            None => paths.socket.clone(),
-        };
-        let found =
-            std::fs::symlink_metadata(&place).map_err(|error| cannot("the socket is not there:", &error))?;
-        Ok(Some(Self { socket: place, lock, activated, listener, identity: (found.dev(), found.ino()) }))
+        Ok(Some(Self { socket: paths.socket.clone(), lock }))
     }
 
+    /// Makes the socket. This comes last: whoever connects is to be answered by a
+    /// broker, and not dropped by one that has just found its configuration wrong.
+    pub(super) fn open(self) -> Result<Instance, String> {
+        let Self { socket, lock } = self;
+        let cannot =
+            |what: &str, error: &dyn std::fmt::Display| format!("{what} {}: {error}", socket.display());
+        let (listener, activated) = match inherited()? {
+            Some(listener) => (listener, true),
+            None => (bind(&socket).map_err(|error| cannot("the socket cannot be made:", &error))?, false),
+        };
+        let named = listener.local_addr().ok().and_then(|addr| addr.as_pathname().map(Path::to_owned));
+        let place = named.unwrap_or_else(|| socket.clone());
+        let found =
+            std::fs::symlink_metadata(&place).map_err(|error| cannot("the socket is not there:", &error))?;
+        let identity = (found.dev(), found.ino());
+        Ok(Instance { socket: place, lock, activated, listener, identity })
+    }
+}
+
+impl Instance {
     /// The socket to serve.
     pub(super) fn listener(&self) -> Result<UnixListener, String> {
         let listener = self.listener.try_clone().and_then(|listener| {
