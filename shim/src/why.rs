@@ -3,22 +3,32 @@
 use crate::call::Missed;
 use crate::status::{ask, failure_lines, no_broker, odd_answer, print, state_word, upstream_notes};
 use crate::words::{count, duration, now, one_line};
-use crate::{NO_BROKER, complain, place};
+use crate::{NO_BROKER, complain, place, start};
 use natssh_wire::request::percent_encode;
 use natssh_wire::status::{Failures, Status};
 use natssh_wire::{Failure, NodeAddr};
 use std::process::ExitCode;
+use std::time::Instant;
 
-/// Asks and prints. 0: nothing failed lately; 1: something did; 3: no broker.
+/// Asks and prints. 0: nothing failed lately; 1: something did; 3: no broker can be started.
 pub(crate) fn run(host: &str) -> Result<ExitCode, Failure> {
     // `user@host` and `host:port` are what people have in their history.
     let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
     let host = &NodeAddr::parse(host).map_or_else(|_| host.to_owned(), |node| node.host);
     let paths = place::paths()?;
     let question = format!("/v1/failures?node={}", percent_encode(host));
-    let answers =
-        ask(&paths.socket, &question).and_then(|failures| Ok((failures, ask(&paths.socket, "/v1/status")?)));
-    let (failures, status) = match answers {
+    let answers = || {
+        ask(&paths.socket, &question).and_then(|failures| Ok((failures, ask(&paths.socket, "/v1/status")?)))
+    };
+    let mut answered = answers();
+    if matches!(answered, Err(Missed::Absent)) {
+        // ssh would have had one started: what is in its way is the reason that is asked for.
+        match start::start(&paths, Instant::now() + start::PATIENCE) {
+            Ok(_) => answered = answers(),
+            Err(failure) => return Ok(complain(&failure, NO_BROKER)),
+        }
+    }
+    let (failures, status) = match answered {
         Ok(bodies) => bodies,
         Err(Missed::Absent) => return Ok(complain(&no_broker(), NO_BROKER)),
         Err(Missed::Failed(failure)) => return Err(failure),

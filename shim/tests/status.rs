@@ -71,18 +71,21 @@ fn the_exit_status_says_whether_a_person_is_needed() {
     assert!(screen.contains("needs you"), "{screen}");
 
     let folder = tempfile::tempdir().unwrap();
-    for words in [
-        &["status"][..],
-        &["status", "--json"],
-        &["why", "web-3"],
-        &["broker", "stop"],
-        &["broker", "reload"],
-    ] {
+    for words in [&["status"][..], &["status", "--json"], &["broker", "stop"], &["broker", "reload"]] {
         let seen =
             outcome(fake::natssh(&folder.path().join("none"), words).env("NATSSH_BROKER", "/bin/false"));
         let line = "natssh: no broker is running (natssh broker start)\n";
         assert_eq!(seen, (Some(3), String::new(), line.into()), "{words:?}");
     }
+}
+
+#[test]
+fn why_without_a_broker_says_what_keeps_one_from_starting() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut why = fake::natssh(&folder.path().join("none"), &["why", "web-3"]);
+    let (code, stdout, stderr) = outcome(why.env("NATSSH_BROKER", "/bin/false"));
+    assert_eq!((code, stdout.as_str()), (Some(3), ""));
+    assert!(stderr.starts_with("natssh: the broker did not start: "), "{stderr}");
 }
 
 #[test]
