@@ -2,9 +2,8 @@
 //! tearing what is open.
 
 use natssh_tests::door::connect;
-use natssh_tests::tools::skip;
 use natssh_tests::wait::within;
-use natssh_tests::{Plan, Running, World, need, programs, run, until};
+use natssh_tests::{Plan, Running, need, programs, run, until};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use std::collections::BTreeSet;
 use std::fs;
@@ -198,11 +197,11 @@ fn the_second_of_two_brokers_leaves() {
 
 #[test]
 fn nobody_is_served_to_or_by_another_user() {
-    need!("runuser");
     if !rustix::process::geteuid().is_root() {
-        eprintln!("only root can become another user");
+        // Only root can become another user.
         return;
     }
+    need!("runuser", "python3");
     let world = Plan::new().start();
     // Not even a folder and a socket that are open to everybody let a stranger in.
     for open in [world.path(), &world.path().join("run"), &world.socket()] {
@@ -318,12 +317,12 @@ fn a_broker_that_cannot_start_is_told_within_five_seconds() {
 
 #[test]
 fn a_folder_that_cannot_be_written_is_told_to_an_ordinary_user() {
-    need!("runuser");
     let world = Plan::new().without_broker().start();
     let locked = world.path().join("locked");
     natssh_lab::state::create_private(&locked).expect("ours");
     let mut command = world.natssh(&["proxy", "worker", "22"]);
     if rustix::process::geteuid().is_root() {
+        need!("runuser");
         // Root may write everywhere: nobody owns the folder and is the one who asks.
         let programs = world.path().join("programs");
         natssh_lab::state::create_private(&programs).expect("ours");

@@ -96,7 +96,7 @@ fn a_certificate_that_proves_something_else_is_refused_with_what_it_proves() {
         (host(&valid(Validity::not_yet())), "shows a certificate that is valid only in"),
         (
             host(&HostRequest::node("the-id", "worker")),
-            "the certificate of a Teleport \"Node\" and not of a \"Proxy\"",
+            "the certificate of a Teleport \"Node\" and not of a Proxy",
         ),
         (user, "shows a user's certificate instead of a host's"),
         (
