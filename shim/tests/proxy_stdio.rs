@@ -42,6 +42,9 @@ fn one_stuck_direction_does_not_stop_the_other() {
         stream.write_all(CONNECTED).unwrap();
         // Reads nothing until its own bytes are all out.
         noise(3, BIG).for_each(|chunk| stream.write_all(&chunk).unwrap());
+        // Closing with bytes unread would be a reset, and no end.
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        drain(stream);
     });
     let mut shim =
         broker.natssh(&["proxy", "web", "22"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
