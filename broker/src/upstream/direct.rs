@@ -1,22 +1,18 @@
 //! The upstream for hosts that need none: plain TCP.
 
 use super::{Ask, Stream};
-use crate::failures::{record, unix_now};
-use natssh_wire::status::{self, FailureRecord, UpstreamState};
+use natssh_wire::status::{self, UpstreamState};
 use natssh_wire::{Failure, FailureKind};
 use std::io;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 
-/// Plain TCP.
+/// Plain TCP. What failed is a node's own affair: it is in `failures`, and no state of the upstream.
 #[derive(Debug, Default)]
 pub struct Direct {
     opened: AtomicU64,
     failed: AtomicU64,
-    last_error: Mutex<Option<FailureRecord>>,
 }
 
 impl Direct {
@@ -36,8 +32,6 @@ impl Direct {
             ),
         };
         self.failed.fetch_add(1, Relaxed);
-        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(record(Some(node), Some("direct"), &failure, unix_now()));
         Err(failure)
     }
 
@@ -47,7 +41,6 @@ impl Direct {
         entry.streams_total = self.opened.load(Relaxed);
         entry.dials_ok = self.opened.load(Relaxed);
         entry.dials_failed = self.failed.load(Relaxed);
-        entry.last_error = self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
         entry
     }
 }
