@@ -27,7 +27,7 @@ release: ## Build the programs as they are installed
 demo: setup release ## See natssh work: two nodes behind a NAT and a real playbook
 	@examples/demo/run.sh
 
-bench: setup release ## Measure natssh against the nested ProxyCommand, side by side
+bench: setup release ## Measure natssh against the nested ProxyCommand, side by side; JSON in bench-results/
 	@PYTHONPATH=tests .venv/bin/python -m bench
 
 lab-up: setup release ## Bring up the lab and leave it running: NODES=2 RTT=0 ROOTLESS=

@@ -1,0 +1,45 @@
+"""Measures everything, prints the table as it grows, and writes it down."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from . import connections, report, shim, streams
+from .lab import ROOT, Lab
+from .measure import Row
+
+# Of single commands; an odd number has a middle.
+ROUNDS = 15
+
+
+def measure() -> Iterator[Row]:
+    yield from shim.start_up(rounds=201)
+    with Lab(rtt_ms=0) as lab:
+        # First, because memory that a broker had once it may keep.
+        yield from streams.a_thousand(lab)
+    with Lab(rtt_ms=0) as lab:
+        yield from connections.one_command(lab, target=0.5, rounds=ROUNDS)
+        yield from connections.large_answer(lab, rounds=3)
+        yield from connections.many_at_once(lab, rounds=3)
+    with Lab(rtt_ms=40) as lab:
+        yield from connections.one_command(lab, target=0.65, rounds=ROUNDS)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--results", type=Path, default=ROOT / "bench-results", help="where the JSON goes")
+    arguments = parser.parse_args()
+    print("natssh beside stock ssh with ProxyCommand ssh -s PROXY proxy:%h:%p; medians, taken in turn")
+    print(report.head())
+    rows = []
+    for row in measure():
+        rows.append(row)
+        print(report.line(row), flush=True)
+    missed = sum(row.verdict == "MISS" for row in rows)
+    print(f"\n{missed} of {sum(row.target is not None for row in rows)} targets missed" if missed else "\nall targets met")
+    print(f"written to {report.save(rows, arguments.results)}")
+
+
+main()

@@ -1,0 +1,99 @@
+"""Stock ssh: one command at a time, many connections at once, and a large answer."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import uuid
+
+from .lab import CURVE25519, NATSSH, NESTED, Lab
+from .measure import Row, in_turn, seconds
+from .processes import MARK, marked, pss_kib
+
+MANY = 200
+GIB = 1 << 30
+
+
+def one_command(lab: Lab, target: float, rounds: int) -> list[Row]:
+    """`ssh NODE true`, the trunk warm; with the key exchange of Teleport's own nodes and with ssh's default."""
+    rows = []
+    for kex, limit in ((CURVE25519, target), (None, None)):
+        natssh, nested = in_turn(
+            rounds,
+            lambda: seconds(lambda: run(lab, lab.ssh(NATSSH, kex, "true"))),
+            lambda: seconds(lambda: run(lab, lab.ssh(NESTED, kex, "true"))),
+        )
+        far = f"{lab.rtt_ms} ms away" if lab.rtt_ms else "loopback"
+        rows.append(Row(f"ssh NODE true, {far}, {kex or 'default kex'}", natssh * 1e3, nested * 1e3, "ms", limit))
+    return rows
+
+
+def many_at_once(lab: Lab, rounds: int) -> list[Row]:
+    """MANY connections started together: until all commands run, and what they hold then."""
+    seen: dict[str, list[tuple[float, int, int]]] = {NATSSH: [], NESTED: []}
+    run(lab, lab.ssh(NATSSH, CURVE25519, "true"))
+    for turn in range(rounds):
+        for way in (NATSSH, NESTED) if turn % 2 else (NESTED, NATSSH):
+            seen[way].append(hold(lab, way))
+    wall, memory, processes = (
+        [statistics.median(values[i] for values in seen[way]) for way in (NATSSH, NESTED)] for i in range(3)
+    )
+    return [
+        Row(f"{MANY} connections at once: until all commands run", *wall, "s", 0.75),
+        Row("  their memory (PSS), the broker's included", memory[0] / 1024, memory[1] / 1024, "MiB", 0.6),
+        # One process a connection for two, and one broker.
+        Row("  their processes, the broker included", *processes, "", 0.5 + 1 / (2 * MANY)),
+    ]
+
+
+def hold(lab: Lab, way: str) -> tuple[float, int, int]:
+    """Seconds until all are up; PSS in KiB and number of processes while all are."""
+    mark = uuid.uuid4().hex
+    environment = lab.environment | {MARK: mark}
+    clients: list[subprocess.Popen[bytes]] = []
+
+    def start_all() -> None:
+        for number in range(MANY):
+            words = lab.ssh(way, CURVE25519, "echo up; cat", number)
+            clients.append(
+                subprocess.Popen(
+                    words,
+                    env=environment,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                )
+            )
+        for client in clients:
+            assert client.stdout is not None
+            if client.stdout.readline() != b"up\n":
+                raise SystemExit(f"bench: one of {MANY} connections at once failed ({way})")
+
+    try:
+        wall = seconds(start_all)
+        pids = marked(mark)
+        if way == NATSSH:
+            pids.append(lab.broker_pid())
+        return wall, pss_kib(pids), len(pids)
+    finally:
+        for client in clients:
+            client.stdin and client.stdin.close()
+        for client in clients:
+            client.wait()
+
+
+def large_answer(lab: Lab, rounds: int) -> list[Row]:
+    """1 GiB from the node to /dev/null."""
+    command = f"head -c {GIB} /dev/zero"
+    natssh, nested = in_turn(
+        rounds,
+        lambda: seconds(lambda: run(lab, lab.ssh(NATSSH, CURVE25519, command))),
+        lambda: seconds(lambda: run(lab, lab.ssh(NESTED, CURVE25519, command))),
+    )
+    return [Row("1 GiB through ssh", 1024 / natssh, 1024 / nested, "MiB/s", 0.9, at_least=True)]
+
+
+def run(lab: Lab, words: list[str]) -> None:
+    done = subprocess.run(words, env=lab.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    if done.returncode != 0:
+        raise SystemExit(f"bench: {' '.join(words)} failed: {done.stderr.decode(errors='replace').strip()}")
