@@ -132,7 +132,7 @@ impl Reach {
                 self.failures.clone(),
                 self.budget.clone(),
             )),
-            Kind::Direct => Upstream::Direct(Direct::default()),
+            Kind::Direct => Upstream::Direct(Direct::new(settings)),
         }
     }
 

@@ -8,7 +8,7 @@ mod teleport;
 mod trunk;
 mod trunks;
 
-pub use direct::Direct;
+pub use direct::{Direct, OpenStream};
 pub use teleport::Teleport;
 pub use trunks::Lease;
 
@@ -42,8 +42,8 @@ pub struct Ask {
 pub enum Stream {
     /// A channel on a trunk, and the place it takes there.
     Channel(Channel, Lease),
-    /// A TCP connection.
-    Tcp(TcpStream),
+    /// A TCP connection, counted.
+    Tcp(TcpStream, OpenStream),
 }
 
 /// One upstream.
@@ -90,5 +90,30 @@ impl Upstream {
             Self::Teleport(teleport) => teleport.report(),
             Self::Direct(direct) => direct.report(),
         }
+    }
+}
+
+/// An entry of `status` with nothing in it yet.
+fn blank(name: &str, kind: &str, address: &str) -> status::Upstream {
+    status::Upstream {
+        name: name.into(),
+        kind: kind.into(),
+        address: address.into(),
+        cluster: None,
+        state: status::UpstreamState::Idle,
+        identity: None,
+        trunks: Vec::new(),
+        streams: 0,
+        streams_total: 0,
+        streams_cut: 0,
+        dials_ok: 0,
+        dials_failed: 0,
+        round_trip_ms: None,
+        last_error: None,
+        next_dial_at: None,
+        server: None,
+        sha1: false,
+        idle_limit_seconds: None,
+        warnings: Vec::new(),
     }
 }

@@ -72,7 +72,7 @@ async fn carry(reach: &Reach, node: &NodeAddr, upgraded: Upgraded, stream: Strea
             Teleport::learn_from(&lease, &channel.stderr());
             ended
         }
-        Stream::Tcp(socket) => splice::tcp(client, early, socket).await,
+        Stream::Tcp(socket, _counted) => splice::tcp(client, early, socket).await,
     };
     if let Ended::Cut(reason) = ended {
         tracing::debug!(%node, reason, "stream cut");

@@ -14,7 +14,7 @@ use crate::identity::{AgentFault, Identity, IdentityError, Snapshot, Source, Wat
 use crate::ssh::{Budget, Logins, OpenError};
 use crate::text::in_words;
 use dial::Dialler;
-use natssh_wire::status::{self, UpstreamState};
+use natssh_wire::status;
 use natssh_wire::{Failure, FailureKind, NodeAddr};
 use refusal::Refusal;
 use std::collections::BTreeMap;
@@ -139,7 +139,7 @@ impl Teleport {
     }
 
     pub(super) fn report(&self) -> status::Upstream {
-        let mut entry = blank(&self.settings.name, "teleport", &self.proxy.to_string());
+        let mut entry = super::blank(&self.settings.name, "teleport", &self.proxy.to_string());
         entry.cluster.clone_from(&self.settings.cluster);
         entry.identity.clone_from(&self.settings.identity);
         for set in self.sets().values() {
@@ -286,29 +286,4 @@ async fn off_the_loop<T: Send + 'static>(ask: impl FnOnce() -> T + Send + 'stati
             .hint("natssh broker logs")
     };
     tokio::task::spawn_blocking(ask).await.map_err(failed)
-}
-
-/// An entry of `status` with nothing in it yet.
-pub(super) fn blank(name: &str, kind: &str, address: &str) -> status::Upstream {
-    status::Upstream {
-        name: name.into(),
-        kind: kind.into(),
-        address: address.into(),
-        cluster: None,
-        state: UpstreamState::Idle,
-        identity: None,
-        trunks: Vec::new(),
-        streams: 0,
-        streams_total: 0,
-        streams_cut: 0,
-        dials_ok: 0,
-        dials_failed: 0,
-        round_trip_ms: None,
-        last_error: None,
-        next_dial_at: None,
-        server: None,
-        sha1: false,
-        idle_limit_seconds: None,
-        warnings: Vec::new(),
-    }
 }
