@@ -1,7 +1,7 @@
 //! The broker as its doors see it: what reaches nodes, what failed, what it counts.
 
 use crate::config::watch::Login;
-use crate::config::{self, Environment};
+use crate::config::{self, Environment, Settings};
 use crate::failures::{Failures, unix_now};
 use crate::reach::Reach;
 use natssh_wire::status::{IdentityState, Requests, Status, UpstreamState};
@@ -13,6 +13,10 @@ use tokio::sync::watch;
 
 /// How many failures `status` shows.
 const FAILURES_SHOWN: usize = 20;
+
+/// How often a tsh profile that is being written is looked at again, and after how long.
+const LOOKS: u32 = 5;
+const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(10);
 
 /// What the broker has been told to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,7 +34,7 @@ pub struct Broker {
     reach: RwLock<Arc<Reach>>,
     environment: Environment,
     /// The login that the configuration in force was resolved with; held while it is resolved again.
-    login: Mutex<Login>,
+    login: Mutex<Option<Login>>,
     /// The last failures.
     pub failures: Arc<Failures>,
     /// What the doors saw.
@@ -89,10 +93,13 @@ impl Broker {
 
     /// The same, after a look at whether somebody has logged in or out with tsh since (blocking).
     pub fn reach_after_login(&self) -> Arc<Reach> {
-        let login = self.environment.login();
-        if *self.login.lock().unwrap_or_else(PoisonError::into_inner) != login {
-            // A configuration that is wrong now was right once, and that stays in force.
-            drop(self.reload());
+        // Half-written files are looked at again by the next request.
+        if let Some(login) = self.environment.login() {
+            let mut known = self.login.lock().unwrap_or_else(PoisonError::into_inner);
+            if *known != Some(login) {
+                // A configuration that is wrong now was right once, and that stays in force.
+                drop(self.resolve(&mut known));
+            }
         }
         self.reach()
     }
@@ -102,9 +109,20 @@ impl Broker {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn reload(&self) -> Result<(), Failure> {
-        let mut login = self.login.lock().unwrap_or_else(PoisonError::into_inner);
-        *login = self.environment.login();
-        let settings = config::load(&self.environment).map_err(|complaints| {
+        self.resolve(&mut self.login.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn resolve(&self, login: &mut Option<Login>) -> Result<(), Failure> {
+        let mut loaded = self.load(login);
+        for _ in 0..LOOKS {
+            // Written while it was read: what was made of it may be wrong or no configuration at all.
+            if login.is_some() && self.environment.login() == *login {
+                break;
+            }
+            std::thread::sleep(LOOK_AGAIN);
+            loaded = self.load(login);
+        }
+        let settings = loaded.map_err(|complaints| {
             let failure = complaints.to_failure();
             tracing::warn!(
                 reason = failure.message,
@@ -117,6 +135,11 @@ impl Broker {
         *self.reach.write().unwrap_or_else(PoisonError::into_inner) = reach;
         tracing::info!("configuration reloaded");
         Ok(())
+    }
+
+    fn load(&self, login: &mut Option<Login>) -> Result<Settings, config::Complaints> {
+        *login = self.environment.login();
+        config::load(&self.environment)
     }
 
     /// Moves on to a later phase; there is no way back.

@@ -5,38 +5,36 @@
 //! ssh to go through it.
 
 use super::Environment;
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt as _;
+use crate::identity::tsh;
+use std::path::Path;
 
-/// What tsh's current profile looked like.
+/// What tsh's current profile said.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Login {
     name: Option<Vec<u8>>,
-    file: Option<Stamp>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
+    profile: Option<Vec<u8>>,
 }
 
 impl Environment {
-    /// Looks at the current profile: one small file read, one looked at.
+    /// Reads the current profile: two small files, by their content, because
+    /// each renewal writes them again. None while they make no sense: tsh
+    /// writes in place, and half a profile is no logout.
     #[must_use]
-    pub fn login(&self) -> Login {
+    pub fn login(&self) -> Option<Login> {
         let home = self.tsh_home();
-        let name = std::fs::read(home.join("current-profile")).ok();
-        let profile = name.as_deref().map(|name| String::from_utf8_lossy(name).trim().to_owned());
-        let file = profile.and_then(|profile| home.join(profile + ".yaml").metadata().ok());
-        Login { name, file: file.as_ref().map(Stamp::of) }
+        let login = Login::read(&home);
+        let emptied = |text: &Option<Vec<u8>>| text.as_ref().is_some_and(|text| text.trim_ascii().is_empty());
+        let half_written = emptied(&login.name) || emptied(&login.profile);
+        let settled = !half_written && tsh::current_profile(&home).is_ok() && Login::read(&home) == login;
+        settled.then_some(login)
     }
 }
 
-impl Stamp {
-    fn of(file: &Metadata) -> Self {
-        Self { inode: file.ino(), size: file.size(), modified: (file.mtime(), file.mtime_nsec()) }
+impl Login {
+    fn read(home: &Path) -> Self {
+        let name = std::fs::read(home.join("current-profile")).ok();
+        let file = name.as_deref().map(|name| String::from_utf8_lossy(name).trim().to_owned() + ".yaml");
+        Self { name, profile: file.and_then(|file| std::fs::read(home.join(file)).ok()) }
     }
 }
 
@@ -58,8 +56,30 @@ mod tests {
         write("current-profile", "b.example\n");
         seen.push(env.login());
         assert_eq!(env.login(), seen[3]);
+        assert!(seen.iter().all(Option::is_some), "{seen:?}");
         for (i, one) in seen.iter().enumerate() {
             assert!(seen[i + 1..].iter().all(|other| other != one), "{i}");
         }
+    }
+
+    #[test]
+    fn a_profile_that_is_being_written_is_no_news() {
+        let folder = tempfile::tempdir().unwrap();
+        let env = Environment { teleport_home: Some(folder.path().into()), ..Environment::default() };
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        let profile = "user: alice\ncluster: lab\n";
+        write("a.example.yaml", profile);
+        write("current-profile", "a.example\n");
+        let before = env.login();
+        assert!(before.is_some());
+        for half in ["", "user: [", "cluster: lab\n"] {
+            write("a.example.yaml", half);
+            assert_eq!(env.login(), None, "{half:?}");
+        }
+        write("a.example.yaml", profile);
+        write("current-profile", "");
+        assert_eq!(env.login(), None);
+        write("current-profile", "a.example\n");
+        assert_eq!(env.login(), before, "the same words again");
     }
 }
