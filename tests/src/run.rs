@@ -155,7 +155,19 @@ impl Running {
         self.child.try_wait().expect("a child can be waited for").is_some()
     }
 
-    /// Waits for its end.
+    /// Waits for its end, which comes by itself: its stdin stays open.
+    ///
+    /// # Panics
+    /// When that does not come within [`PATIENCE`].
+    #[track_caller]
+    pub fn stay(mut self) -> Said {
+        let stdin = self.stdin.take();
+        let said = self.end();
+        drop(stdin);
+        said
+    }
+
+    /// Ends its stdin and waits for its end.
     ///
     /// # Panics
     /// When that does not come within [`PATIENCE`].
@@ -164,7 +176,7 @@ impl Running {
         self.end_within(PATIENCE)
     }
 
-    /// Waits for its end.
+    /// Ends its stdin and waits for its end.
     ///
     /// # Panics
     /// When that does not come within `limit`.
