@@ -1,6 +1,7 @@
 //! Programs of the system that a story needs.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 
 /// Ends the test, visibly, where one of these programs is missing; under
 /// `CI=true` that is a failure.
@@ -21,6 +22,21 @@ macro_rules! need {
 pub fn missing(programs: &[&str]) -> bool {
     let absent: Vec<_> = programs.iter().filter(|name| natssh_lab::tools::find(name).is_none()).collect();
     absent.iter().any(|name| skip(&format!("{name} is not installed")))
+}
+
+/// A program of the project's own Python environment, else of the system; none
+/// after having said that it is missing.
+///
+/// # Panics
+/// When it is missing and `CI` is `true`.
+#[must_use]
+pub fn python_program(name: &str) -> Option<PathBuf> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin").join(name);
+    let found = Some(own).filter(|path| path.is_file()).or_else(|| natssh_lab::tools::find(name));
+    if found.is_none() {
+        skip(&format!("{name} is not installed; type: make setup"));
+    }
+    found
 }
 
 /// Says that this test is skipped, and why; always true.
