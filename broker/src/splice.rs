@@ -19,7 +19,7 @@ const PACKET: usize = 32 << 10;
 /// a socket whose end of file was read already.
 const HALF_CLOSED_TICK: Duration = Duration::from_millis(500);
 /// How long the other side has to close a stream that the client has left, so
-/// that the channel ends in good order.
+/// that the channel ends in good order, and a client to read what came before a cut.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// How a splice ended.
@@ -45,6 +45,7 @@ pub async fn channel(client: UnixStream, early: Bytes, channel: &Channel) -> End
     let inbound = pump_in(channel, &mut write);
     tokio::select! {
         () = inbound => {}
+        () = cut_short(channel) => {}
         () = outbound => {
             // The client is gone. The node closes when it has seen its end of file.
             let farewell = async {
@@ -93,6 +94,15 @@ async fn pump_in(channel: &Channel, client: &mut OwnedWriteHalf) {
     // An end of file leaves the other direction open; a close does not.
     if channel.ended().is_none() {
         channel.closed().await;
+    }
+}
+
+/// Waits until a stream was cut, and then for as long as its client may take
+/// over what had arrived: one that reads nothing must not hide the cut.
+async fn cut_short(channel: &Channel) {
+    match channel.closed().await {
+        End::Cut(_) => tokio::time::sleep(FAREWELL).await,
+        End::Closed => std::future::pending().await,
     }
 }
 
