@@ -1,7 +1,7 @@
 # Type `make` for the list of targets. Everything they need is set up by themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test release lab-up lab-down demo bench install clean
+.PHONY: help setup test test-long release lab-up lab-down demo bench install clean
 
 PREFIX ?= /usr/local
 # How `make lab-up` makes the lab: NODES=5 RTT=40 ROOTLESS=1
@@ -20,6 +20,9 @@ setup: ## Install what the other targets need: system packages (as root), Ansibl
 
 test: setup ## Run every test and check that CI runs
 	@scripts/test.sh
+
+test-long: setup ## Run the tests that take minutes too
+	cargo test --locked --workspace -- --ignored
 
 release: ## Build the programs as they are installed
 	@scripts/release.sh
