@@ -7,9 +7,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use natssh_lab::agent::Target;
+use natssh_lab::ca::{HostRequest, openssh};
 use natssh_lab::credentials::Credentials;
 use natssh_lab::node::AgentFile;
 use natssh_lab::relay::Relay;
+use natssh_lab::state::write_private;
 use natssh_lab::{Fault, Lab};
 use natssh_wire::status::{FailureRecord, Failures, Status, Upstream};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
@@ -321,6 +323,36 @@ Host *
         let told = AgentFile::read(&orders).expect("a node of the lab");
         let Target::Spawn(words) = told.target else { panic!("a rootless node") };
         Listening::sshd(self.runtime(), Path::new(words.last().expect("the configuration comes last")))
+    }
+
+    /// A real sshd in the place of the proxy, for a broker that is still to be
+    /// started: it serves these subsystems, each a name with its command, and
+    /// nothing else that a proxy does.
+    ///
+    /// # Panics
+    /// When the lab has no authority for it.
+    pub fn sshd_as_proxy(&self, subsystems: &[(&str, &str)]) -> Listening {
+        let keys = self.path.join("proxy");
+        let request = HostRequest::proxy("sshd-as-proxy", "proxy", &[]);
+        let host = self.lab.authority().issue_host(&request).expect("a certificate for it");
+        openssh::write(&keys, &host).expect("our own folder");
+        let user_ca = self.lab.folder().node("worker").join("ssh/user_ca.pub");
+        let mut config = format!(
+            "HostKey {keys}\nHostCertificate {keys}-cert.pub\nTrustedUserCAKeys {}\nAuthorizedKeysFile none\n\
+             PermitRootLogin prohibit-password\nUsePAM no\nStrictModes no\nPidFile none\nMaxSessions 100\n",
+            user_ca.display(),
+            keys = keys.display(),
+        );
+        for (name, command) in subsystems {
+            config += &format!("Subsystem {name} {command}\n");
+        }
+        let path = self.path.join("proxy_config");
+        write_private(&path, &config).expect("our own folder");
+        let proxy = Listening::sshd(self.runtime(), &path);
+        let natssh = fs::read_to_string(self.config_path()).expect("our own file");
+        let stand_in = self.lab.status().expect("the lab answers").proxy.to_string();
+        self.write_config(&natssh.replace(&stand_in, &proxy.address().to_string()));
+        proxy
     }
 
     fn end_broker(&mut self) {

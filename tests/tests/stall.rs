@@ -6,9 +6,7 @@ use std::process::{ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 use natssh_lab::Fault;
-use natssh_lab::ca::{HostRequest, openssh};
 use natssh_lab::faults::NodeFault;
-use natssh_lab::state::write_private;
 use natssh_tests::node::Listening;
 use natssh_tests::wait::PATIENCE;
 use natssh_tests::{Plan, Running, World, door, need, run, until};
@@ -107,26 +105,8 @@ fn a_node_that_reads_no_more_stops_no_other_upload() {
 fn a_stream_whose_window_is_shut_stops_no_other_writer() {
     need!("ssh", "sshd");
     let world = Plan::new().without_broker().start();
-    let keys = world.path().join("proxy");
-    let host = world.lab.authority().issue_host(&HostRequest::proxy("0-0", "proxy", &[])).unwrap();
-    openssh::write(&keys, &host).unwrap();
-    let nodes = world.lab.folder().node("worker");
-    let config = format!(
-        "HostKey {keys}\nHostCertificate {keys}-cert.pub\nTrustedUserCAKeys {}\nAuthorizedKeysFile none\n\
-         UsePAM no\nStrictModes no\nPermitRootLogin prohibit-password\nPidFile none\nMaxSessions 100\n\
-         Subsystem proxy:stuck:22@lab exec sleep 600\nSubsystem proxy:echo:22@lab exec cat\n",
-        nodes.join("ssh/user_ca.pub").display(),
-        keys = keys.display(),
-    );
-    let config_path = world.path().join("proxy_config");
-    write_private(&config_path, &config).unwrap();
-    let proxy = Listening::sshd(world.runtime(), &config_path);
-    let natssh_toml = std::fs::read_to_string(world.config_path()).unwrap();
-    let standing_in = format!("proxy = \"{}\"", world.lab.status().unwrap().proxy);
-    assert!(natssh_toml.contains(&standing_in));
-    world.write_config(
-        &natssh_toml.replace(&standing_in, &format!("proxy = \"{}\"\ncluster = \"lab\"", proxy.address())),
-    );
+    let _proxy =
+        world.sshd_as_proxy(&[("proxy:stuck:22@lab", "exec sleep 600"), ("proxy:echo:22@lab", "exec cat")]);
     world.start_broker();
 
     let mut early = door::connect(&world.socket(), "echo:22");
