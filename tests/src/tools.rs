@@ -24,6 +24,16 @@ pub fn missing(programs: &[&str]) -> bool {
     absent.iter().any(|name| skip(&format!("{name} is not installed")))
 }
 
+/// The project's folder. It may have moved since the test was built.
+///
+/// # Panics
+/// When it is nowhere.
+#[must_use]
+pub fn workspace() -> PathBuf {
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&here).parent().expect("the crate lies in the workspace").to_owned()
+}
+
 /// A program of the project's own Python environment, else of the system; none
 /// after having said that it is missing.
 ///
@@ -31,7 +41,7 @@ pub fn missing(programs: &[&str]) -> bool {
 /// When it is missing and `CI` is `true`.
 #[must_use]
 pub fn python_program(name: &str) -> Option<PathBuf> {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin").join(name);
+    let own = workspace().join(".venv/bin").join(name);
     let found = Some(own).filter(|path| path.is_file()).or_else(|| natssh_lab::tools::find(name));
     if found.is_none() {
         skip(&format!("{name} is not installed; type: make setup"));

@@ -180,8 +180,7 @@ fn examples_that(is: fn(&str) -> bool) -> Vec<PathBuf> {
 }
 
 fn examples() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().expect("the workspace").join("examples")
+    tools::workspace().join("examples")
 }
 
 fn list(folder: &Path, files: &mut Vec<PathBuf>) {

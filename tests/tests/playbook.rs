@@ -5,7 +5,7 @@ use natssh_lab::Fault;
 use natssh_lab::faults::NodeFault;
 use natssh_tests::{Plan, Running, Said, World, run, tools};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// Ansible itself takes its time with fifty nodes on a small machine.
@@ -100,6 +100,5 @@ fn ansible(world: &World, program: &Path, words: &[&str]) -> Said {
 
 /// A file of the demo.
 fn demo(name: &str) -> String {
-    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/demo").join(name);
-    path.display().to_string()
+    tools::workspace().join("examples/demo").join(name).display().to_string()
 }
