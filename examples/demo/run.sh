@@ -9,7 +9,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 PATH="${DEMO_BIN:-$root/target/bin}:$root/.venv/bin:$PATH"
 # How far away the proxy seems, in milliseconds of round trip.
-rtt=${DEMO_RTT:-40}
+rtt=${DEMO_RTT:-20}
 
 say() { printf '\n== %s\n' "$*"; }
 show() { printf '$ %s\n' "$*" >&2; "$@"; }
