@@ -59,4 +59,6 @@ if ! command -v cargo >/dev/null; then
     exit 1
 fi
 install_packages
+# Root's sshd insists on this folder, which only systemd would have made.
+[ "$(id -u)" != 0 ] || mkdir -p /run/sshd
 make_venv

@@ -1,8 +1,8 @@
 #!/bin/bash
 # Everything that continuous integration runs: the checks, the tests, and as root
 # a part of the tests again as an ordinary user. Goes on after a failure, and
-# closes with the sums. What this machine lacks is left out with a line that
-# begins with SKIP; with CI=true that is a failure, unless what lacks is root.
+# closes with the sums. What this machine has no means for is left out with a line
+# that begins with SKIPPED; with CI=true that is a failure.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -33,23 +33,25 @@ tests() {
     echo $sum
 }
 
-# Tests look here for ansible-playbook and for a Python with Paramiko.
+# Tests look here for ansible-playbook and for a Python with Paramiko, and there
+# for the programs under test.
 export PATH="$PWD/.venv/bin:$PATH"
+export NATSSH_BIN_DIR="${CARGO_TARGET_DIR:-$PWD/target}/debug"
 
 step "format" cargo fmt --all --check
 step "lint" cargo clippy --locked --workspace --all-targets -- -D warnings
-# Some tests start programs of other packages, which cargo does not build for them.
 step "build" cargo build --locked --workspace --all-targets
-step "tests" cargo test --locked --workspace --no-fail-fast
+# Where SIGHUP is ignored, as under nohup, ssh cannot end its ProxyCommand, and those who read its stderr wait.
+step "tests" env --default-signal=HUP cargo test --locked --workspace --no-fail-fast
 step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 [ "$(id -u)" != 0 ] || step "tests as an ordinary user" scripts/unprivileged.sh
 
-skipped=$(grep -c '^SKIP' "$log")
-if [ "${CI:-}" = true ] && grep '^SKIP' "$log" | grep -qv 'needs root'; then
+skipped=$(grep -c '^SKIPPED' "$log")
+if [ "${CI:-}" = true ] && [ "$skipped" != 0 ]; then
     failures+=("CI may skip nothing")
 fi
 echo
-grep '^SKIP' "$log" | sort -u
+grep '^SKIPPED' "$log" | sort -u
 [ ${#failures[@]} = 0 ] || printf 'failed: %s\n' "${failures[@]}"
 passed=$((passed + $(tests passed)))
 failed=$(($(tests failed) + ${#failures[@]}))

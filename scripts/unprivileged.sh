@@ -6,12 +6,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# The packages whose tests find other programs beside themselves, not by a fixed path.
+# The packages whose tests find programs by NATSSH_BIN_DIR, not by a path of their build.
 packages="tests broker broker/wire"
 account="natssh-test:x:54321:54321"
 
 if ! command -v runuser >/dev/null || ! unshare --mount true 2>/dev/null; then
-    echo "SKIP tests as an ordinary user: they need runuser, and a kernel that lets root unshare"
+    echo "SKIPPED tests as an ordinary user: they need runuser, and a kernel that lets root unshare"
     exit 0
 fi
 
@@ -41,7 +41,8 @@ as_user() {
     program=$place/debug/deps/$(basename "$program")
     unshare --mount sh -c "mount --bind '$place/passwd' /etc/passwd && cd '$place/source/$package' &&
         exec runuser -u ${account%%:*} -- env -i PATH=/usr/local/bin:/usr/bin:/bin HOME='$place/home' \
-        TMPDIR='$place/tmp' USER=${account%%:*} CARGO_MANIFEST_DIR='$place/source/$package' '$program'"
+        TMPDIR='$place/tmp' USER=${account%%:*} NATSSH_BIN_DIR='$place/debug' \
+        CARGO_MANIFEST_DIR='$place/source/$package' '$program'"
 }
 
 failed=0
@@ -50,7 +51,7 @@ while read -r package program; do
         [ "$package" = "$chosen" ] || continue
         echo "   $package $(basename "$program")"
         # What is skipped here, for want of root or of .venv, has run as root.
-        as_user "$package" "$program" </dev/null 2>&1 | sed 's/^SKIP/not as an ordinary user:/' || failed=1
+        as_user "$package" "$program" </dev/null 2>&1 | sed 's/^SKIPPED/not as an ordinary user:/' || failed=1
         rm -f "$place/debug/deps/"*
     done
 done < <(test_programs)
