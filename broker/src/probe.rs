@@ -15,7 +15,7 @@ use std::time::Duration;
 /// The broker gives its dials 5 s; a little more for the way.
 const PATIENCE: Duration = Duration::from_millis(5500);
 
-/// What the broker behind a socket found, within [`PATIENCE`].
+/// What the broker behind a socket found, within 5.5 s; none when it did not answer.
 #[must_use]
 pub fn ask(socket: &Path) -> Option<Status> {
     let (answer, answered) = mpsc::sync_channel(1);
