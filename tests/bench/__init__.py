@@ -2,6 +2,6 @@
 
 The other side is stock ssh with the ProxyCommand of Teleport's documentation: a
 second ssh, which asks the proxy for the subsystem `proxy:HOST:PORT`. Both sides
-reach the same nodes of one rootless lab, take turns, and are compared by medians,
+reach the same nodes of one lab, take turns, and are compared by medians,
 because the machine is never quiet.
 """

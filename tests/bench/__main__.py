@@ -16,13 +16,13 @@ ROUNDS = 15
 
 def measure() -> Iterator[Row]:
     yield from shim.start_up(rounds=201)
-    with Lab(rtt_ms=0) as lab:
-        # First, because memory that a broker had once it may keep.
+    with Lab(rootless=True) as lab:
         yield from streams.a_thousand(lab)
-    with Lab(rtt_ms=0) as lab:
+    with Lab(rootless=True) as lab:
+        yield from connections.many_at_once(lab, rounds=5)
+    with Lab() as lab:
         yield from connections.one_command(lab, target=0.5, rounds=ROUNDS)
         yield from connections.large_answer(lab, rounds=3)
-        yield from connections.many_at_once(lab, rounds=3)
     with Lab(rtt_ms=40) as lab:
         yield from connections.one_command(lab, target=0.65, rounds=ROUNDS)
 

@@ -54,7 +54,7 @@ def hold(lab: Lab, way: str) -> tuple[float, int, int]:
 
     def start_all() -> None:
         for number in range(MANY):
-            words = lab.ssh(way, CURVE25519, "echo up; cat", number)
+            words = lab.ssh(way, CURVE25519, "echo up; read end", number)
             clients.append(
                 subprocess.Popen(
                     words,

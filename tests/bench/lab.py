@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -17,14 +18,19 @@ CURVE25519 = "curve25519-sha256"
 
 
 class Lab:
-    """Two rootless nodes and a broker, taken down at the end of a `with`.
+    """Two nodes and a broker, taken down at the end of a `with`.
+
+    The nodes are rooted where root runs this, each with its own listening sshd, unless
+    rootless ones are asked for: those start an sshd for each stream, and so know no
+    MaxStartups, which would drop most of many connections at once.
 
     Every file lies in a folder of its own: homes are empty, and nothing of the
     user's own ssh, tsh or natssh is read.
     """
 
-    def __init__(self, rtt_ms: int) -> None:
+    def __init__(self, rtt_ms: int = 0, rootless: bool = False) -> None:
         self.rtt_ms = rtt_ms
+        self.rootless = rootless
         self.folder = Path(tempfile.mkdtemp(prefix="natssh-bench."))
         home = self.folder / "home"
         home.mkdir()
@@ -36,7 +42,8 @@ class Lab:
 
     def __enter__(self) -> Lab:
         try:
-            self.run("natssh-lab", "up", "--rootless", "--nodes", "2", "--rtt", str(self.rtt_ms))
+            mode = ["--rootless"] if self.rootless else []
+            self.run("natssh-lab", "up", "--nodes", "2", "--rtt", str(self.rtt_ms), *mode)
             for line in self.run("natssh-lab", "env").splitlines():
                 name, _, value = line.removeprefix("export ").partition("=")
                 self.environment[name] = value.strip("'")
@@ -64,10 +71,12 @@ class Lab:
         """One file for each way, with the key exchange as it comes and with curve25519 alone.
 
         The nested way's second ssh reads the same file, so both its handshakes use it.
+        natssh's fragment names the lab's variables with `env`, which no user's does: every
+        ssh here has them anyway.
         """
         lab_config = self.environment["LAB_SSH_OPTIONS"].removeprefix("-F ")
         nested = Path(lab_config).read_text()
-        fragment = self.run("natssh", "ssh-config", *self.nodes)
+        fragment = re.sub(r"ProxyCommand env \S+=.* (\S+ proxy )", r"ProxyCommand \1", self.run("natssh", "ssh-config", *self.nodes))
         shared = f"\nHost *\n  User {self.environment['LAB_LOGIN']}\n  BatchMode yes\n  IdentityAgent none\n"
         for kex in (None, CURVE25519):
             line = f"  KexAlgorithms {kex}\n" if kex else ""
