@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use tokio::runtime::Builder;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::ca::{Authority, KeyKind};
@@ -160,18 +160,22 @@ pub async fn live(
     let (orders, ordered) = tokio::sync::mpsc::channel(16);
     let keeper = options.keeper;
     let folder = options.folder.clone();
+    // Before anything is there to clean up: a signal that comes while the lab starts ends it once it is up.
+    let told_to_end = match keeper {
+        Keeper::Daemon => Some(EndSignals::listen()?),
+        Keeper::Program => None,
+    };
     let supervisor = Supervisor::start(options, progress).await?;
     let door = Door::open(&folder, orders.clone())?;
     let waited_for = ready(&supervisor).is_ok();
     let down = tokio::spawn(async move {
-        match (waited_for, keeper) {
+        match (waited_for, told_to_end) {
             // Nobody waits any more: it goes down again.
             (false, _) => {}
-            (true, Keeper::Daemon) => told_to_end().await?,
-            (true, Keeper::Program) => return Ok(()),
+            (true, Some(signals)) => signals.received().await,
+            (true, None) => return,
         }
         let _ = orders.send((Request::Down, oneshot::channel().0)).await;
-        anyhow::Ok(())
     });
     let served = supervisor.serve(ordered).await;
     down.abort();
@@ -179,15 +183,24 @@ pub async fn live(
     served
 }
 
-/// Waits for SIGTERM or SIGINT.
-async fn told_to_end() -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM and SIGINT, which from now on end nothing by themselves.
+struct EndSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl EndSignals {
+    fn listen() -> Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    /// Waits for one that has come or comes.
+    async fn received(mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 fn join(thread: JoinHandle<Result<()>>) -> Result<()> {
