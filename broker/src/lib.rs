@@ -7,6 +7,7 @@ pub mod backoff;
 pub mod broker;
 pub mod cli;
 pub mod config;
+pub mod dial;
 pub mod doors;
 pub mod failures;
 pub mod identity;

@@ -1,15 +1,12 @@
 //! The upstream for hosts that need none: plain TCP.
 
 use super::{Ask, Stream};
-use crate::config;
-use natssh_wire::status;
-use natssh_wire::{Failure, FailureKind};
-use std::io;
+use crate::{config, dial};
+use natssh_wire::{Failure, status};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
-use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 /// Plain TCP. What failed is a node's own affair: it is in `failures`, and no state of the upstream.
 #[derive(Debug)]
@@ -46,22 +43,18 @@ impl Direct {
     pub(super) async fn open(&self, ask: &Ask) -> Result<Stream, Failure> {
         let node = &ask.node;
         let deadline = ask.deadline.min(Instant::now() + self.connect_timeout);
-        let dialled = timeout_at(deadline, TcpStream::connect((node.host.as_str(), node.port))).await;
-        let failure = match dialled {
-            Ok(Ok(stream)) => {
-                prepare(&stream);
+        match dial::connect("", std::slice::from_ref(node), deadline).await {
+            Ok(connected) => {
                 self.opened.fetch_add(1, Relaxed);
                 self.open.fetch_add(1, Relaxed);
-                return Ok(Stream::Tcp(stream, OpenStream(self.open.clone())));
+                Ok(Stream::Tcp(connected.stream, OpenStream(self.open.clone())))
             }
-            Ok(Err(error)) => unreachable(&node.to_string(), &error),
-            Err(_) => Failure::new(
-                FailureKind::Timeout,
-                format!("{node} did not answer in time (dialled directly)"),
-            ),
-        };
-        self.failed.fetch_add(1, Relaxed);
-        Err(failure)
+            Err(mut failure) => {
+                self.failed.fetch_add(1, Relaxed);
+                failure.message += " (dialled directly)";
+                Err(failure)
+            }
+        }
     }
 
     pub(super) fn report(&self) -> status::Upstream {
@@ -72,23 +65,4 @@ impl Direct {
         entry.dials_failed = self.failed.load(Relaxed);
         entry
     }
-}
-
-/// Small packets leave at once, and a peer that vanished is noticed in the end.
-pub(super) fn prepare(stream: &TcpStream) {
-    // Neither is worth failing a connection for.
-    drop(stream.set_nodelay(true));
-    let _ = rustix::net::sockopt::set_socket_keepalive(stream, true);
-}
-
-/// A dial that failed, in words.
-pub(super) fn unreachable(peer: &str, error: &io::Error) -> Failure {
-    let text = match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-        io::ErrorKind::TimedOut => "the connection timed out".to_owned(),
-        // The resolver's errors have no kind of their own.
-        _ if error.raw_os_error().is_none() => format!("its name cannot be resolved ({error})"),
-        _ => error.to_string(),
-    };
-    Failure::new(FailureKind::Unreachable, format!("{peer} cannot be reached: {text}"))
 }

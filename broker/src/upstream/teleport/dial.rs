@@ -1,8 +1,8 @@
 //! Dialling one trunk to a Teleport proxy.
 
-use super::super::direct::{prepare, unreachable};
 use super::super::trunks::Dialled;
 use super::usable;
+use crate::dial;
 use crate::failures::unix_now;
 use crate::identity::{Identity, IdentityError, Snapshot, Watched};
 use crate::known_hosts::{Dialect, KnownHosts};
@@ -13,7 +13,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 /// Dials one trunk.
@@ -46,18 +45,8 @@ impl Dialler {
         let identity = snapshot.identity.as_ref().map_err(IdentityError::to_failure)?;
         let login = identity.login(self.login.as_deref()).map_err(|error| error.to_failure())?.to_owned();
         let check = self.host_check(identity).await;
-        let dialled =
-            timeout_at(deadline, TcpStream::connect((self.proxy.host.as_str(), self.proxy.port))).await;
-        let stream = match dialled {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(unreachable(&self.peer, &error).hint("natssh status")),
-            Err(_) => {
-                let text =
-                    format!("{} did not answer within {} s", self.peer, self.connect_timeout.as_secs());
-                return Err(Failure::new(FailureKind::Timeout, text).hint("natssh status"));
-            }
-        };
-        prepare(&stream);
+        let connected = dial::connect("proxy", std::slice::from_ref(&self.proxy), deadline).await;
+        let stream = connected.map_err(|failure| failure.hint("natssh status"))?.stream;
         let hello = Hello {
             peer: self.peer.clone(),
             login,
