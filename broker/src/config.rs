@@ -15,6 +15,7 @@ mod show;
 pub mod watch;
 
 use crate::identity::{self, Source};
+use crate::proxy_command::ProxyCommand;
 use crate::routes::Routes;
 pub use complaint::Complaints;
 use file::File;
@@ -74,6 +75,8 @@ pub enum Kind {
     },
     /// Plain TCP.
     Direct,
+    /// A ProxyCommand.
+    Command(ProxyCommand),
 }
 
 impl Upstream {
@@ -97,7 +100,7 @@ impl Upstream {
     pub fn proxy(&self) -> Option<&NodeAddr> {
         match &self.kind {
             Kind::Teleport { proxy } => Some(proxy),
-            Kind::Direct => None,
+            Kind::Direct | Kind::Command(_) => None,
         }
     }
 }

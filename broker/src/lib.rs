@@ -16,6 +16,7 @@ pub mod log;
 pub mod pattern;
 pub mod place;
 pub mod probe;
+pub mod proxy_command;
 pub mod reach;
 pub mod routes;
 pub mod run;

@@ -6,7 +6,7 @@ use crate::failures::Failures;
 use crate::identity::{Source, Watched};
 use crate::ssh::{Budget, TOTAL_LIMIT};
 use crate::ssh_config::derived;
-use crate::upstream::{Ask, Direct, Stream, Teleport, Upstream};
+use crate::upstream::{Ask, Command, Direct, Processes, Stream, Teleport, Upstream};
 use natssh_wire::{Failure, FailureKind, NodeAddr, status};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -40,6 +40,7 @@ pub struct Reach {
     lookers: BTreeMap<String, Arc<Looker>>,
     failures: Arc<Failures>,
     budget: Arc<Budget>,
+    processes: Arc<Processes>,
     state_dir: PathBuf,
 }
 
@@ -70,6 +71,7 @@ impl Reach {
             lookers: BTreeMap::new(),
             failures,
             budget: Budget::new(TOTAL_LIMIT),
+            processes: Arc::default(),
             state_dir,
         };
         nothing.changed(settings)
@@ -115,6 +117,7 @@ impl Reach {
             lookers,
             failures: self.failures.clone(),
             budget: self.budget.clone(),
+            processes: self.processes.clone(),
             state_dir: self.state_dir.clone(),
         }
     }
@@ -133,6 +136,9 @@ impl Reach {
                 self.budget.clone(),
             )),
             Kind::Direct => Upstream::Direct(Direct::new(settings)),
+            Kind::Command(command) => {
+                Upstream::Command(Arc::new(Command::new(settings, command.clone(), self.processes.clone())))
+            }
         }
     }
 
@@ -146,6 +152,7 @@ impl Reach {
         tracing::debug!(node = %request.node, upstream = picked.upstream, rule = picked.rule, "route picked");
         let ask = Ask {
             node: picked.node,
+            name: request.node.host.clone(),
             cluster: picked.cluster,
             login: picked.login,
             identity: picked.identity,
@@ -191,6 +198,11 @@ impl Reach {
     /// Takes no new streams.
     pub fn drain(&self) {
         self.upstreams.values().for_each(|upstream| upstream.drain());
+    }
+
+    /// Ends what upstreams have started, for a broker that leaves.
+    pub async fn end(&self) {
+        self.processes.end().await;
     }
 
     /// The upstreams' entries in `status`.

@@ -95,6 +95,7 @@ async fn live(start: Start, paths: &Paths, claim: Claim) -> Result<ExitCode, Str
     instance.give_up();
     drained(&broker).await;
     door.abort();
+    broker.reach().end().await;
     orders.abort();
     tracing::info!("broker stopped");
     Ok(ExitCode::SUCCESS)

@@ -4,11 +4,13 @@
 //! byte still reads, and the node hears of it as an end of file.
 
 use crate::ssh::{Channel, End};
+use crate::upstream::{Pipes, Process};
 use bytes::{Bytes, BytesMut};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
-use tokio::io::{AsyncWriteExt, Interest, copy_bidirectional};
+use tokio::io::{AsyncWriteExt, Interest, copy, copy_bidirectional, sink};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
@@ -129,5 +131,39 @@ pub async fn tcp(mut client: UnixStream, early: Bytes, mut node: TcpStream) -> E
         }
         // A reset by either side is how many programs say goodbye.
         _ => Ended::Done,
+    }
+}
+
+/// Carries bytes between a client and a ProxyCommand.
+pub async fn command(client: UnixStream, early: Bytes, mut process: Process) -> Ended {
+    let Some(Pipes { first, mut stdin, mut stdout }) = process.pipes() else { return Ended::Done };
+    let (mut read, mut write) = client.into_split();
+    let client_left = AtomicBool::new(false);
+    let outbound = async {
+        // A command that takes no more may still have something to say.
+        let all = stdin.write_all(&early).await.is_ok() && copy(&mut read, &mut stdin).await.is_ok();
+        client_left.store(all, Relaxed);
+        drop(stdin);
+        hung_up(&read).await;
+    };
+    let inbound = async {
+        let all = write.write_all(&first).await.is_ok() && copy(&mut stdout, &mut write).await.is_ok();
+        drop(write.shutdown().await);
+        if all {
+            process.exited().await;
+        }
+        all
+    };
+    tokio::select! {
+        all = inbound => {
+            // What a command says to a client that has left is no loss.
+            let cut = if all && !client_left.load(Relaxed) { process.cut().await } else { None };
+            cut.map_or(Ended::Done, Ended::Cut)
+        }
+        () = outbound => {
+            // The client is gone. The command ends when it has seen its end of file.
+            drop(timeout(FAREWELL, copy(&mut stdout, &mut sink())).await);
+            Ended::Done
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Upstreams: what opens byte streams to nodes.
 
+mod command;
 mod direct;
 mod idle;
 mod ledger;
@@ -8,6 +9,7 @@ mod teleport;
 mod trunk;
 mod trunks;
 
+pub use command::{Command, Pipes, Process, Processes};
 pub use direct::{Direct, OpenStream};
 pub use teleport::Teleport;
 pub use trunks::Lease;
@@ -24,6 +26,8 @@ use tokio::time::Instant;
 pub struct Ask {
     /// The node, as the route rewrote it.
     pub node: NodeAddr,
+    /// The node's name as the caller gave it, before any route.
+    pub name: String,
     /// The cluster, where the route names one.
     pub cluster: Option<String>,
     /// The SSH login towards the upstream, where the route names one.
@@ -44,6 +48,8 @@ pub enum Stream {
     Channel(Channel, Lease),
     /// A TCP connection, counted.
     Tcp(TcpStream, OpenStream),
+    /// A ProxyCommand.
+    Command(Process),
 }
 
 /// One upstream.
@@ -52,6 +58,8 @@ pub enum Upstream {
     Teleport(Arc<Teleport>),
     /// Plain TCP.
     Direct(Direct),
+    /// A ProxyCommand.
+    Command(Arc<Command>),
 }
 
 impl Upstream {
@@ -63,6 +71,7 @@ impl Upstream {
         match self {
             Self::Teleport(teleport) => teleport.open(ask).await,
             Self::Direct(direct) => direct.open(ask).await,
+            Self::Command(command) => command.open(ask).await,
         }
     }
 
@@ -73,7 +82,7 @@ impl Upstream {
     pub async fn probe(&self, deadline: Instant) -> Result<(), Failure> {
         match self {
             Self::Teleport(teleport) => teleport.probe(deadline).await,
-            Self::Direct(_) => Ok(()),
+            Self::Direct(_) | Self::Command(_) => Ok(()),
         }
     }
 
@@ -89,6 +98,7 @@ impl Upstream {
         match self {
             Self::Teleport(teleport) => teleport.report(),
             Self::Direct(direct) => direct.report(),
+            Self::Command(command) => command.report(),
         }
     }
 }

@@ -7,6 +7,7 @@
 use crate::call::{Call, Missed, left};
 use crate::program;
 use crate::words::one_line;
+use natssh_wire::environment::is_kept;
 use natssh_wire::paths::Paths;
 use natssh_wire::{Failure, FailureKind};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -19,9 +20,6 @@ use std::time::{Duration, Instant};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// The most that is read of a broker's complaint.
 const COMPLAINT_LIMIT: u64 = 4096;
-/// The environment that a broker keeps, besides whole families of names: see [`is_kept`].
-const KEPT: [&str; 10] =
-    ["HOME", "USER", "LOGNAME", "PATH", "SHELL", "LANG", "TZ", "TMPDIR", "TELEPORT_HOME", "SSH_AUTH_SOCK"];
 
 /// Starts a broker unless one comes by itself, and calls it.
 ///
@@ -123,31 +121,7 @@ impl Started {
     }
 }
 
-/// True for a variable that a broker keeps: what finds its files, its locale and its log level, nothing else
-/// of the shell that happened to start it.
-fn is_kept(name: &str) -> bool {
-    let family = ["LC_", "XDG_", "NATSSH_"].iter().any(|prefix| name.starts_with(prefix));
-    family || KEPT.contains(&name) || name == "RUST_LOG"
-}
-
 fn failed(reason: &str, paths: &Paths) -> Failure {
     Failure::new(FailureKind::Config, format!("the broker did not start: {reason}"))
         .hint(format!("its log: {}", paths.log.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_broker_keeps_what_finds_its_files_and_no_secret() {
-        for kept in ["HOME", "LC_ALL", "XDG_STATE_HOME", "NATSSH_CONFIG", "TELEPORT_HOME", "SSH_AUTH_SOCK"] {
-            assert!(is_kept(kept), "{kept}");
-        }
-        for cut in
-            ["ANSIBLE_BECOME_PASS", "AWS_SECRET_ACCESS_KEY", "LD_PRELOAD", "LANGUAGE", "HOMEX", "SSH_ASKPASS"]
-        {
-            assert!(!is_kept(cut), "{cut}");
-        }
-    }
 }

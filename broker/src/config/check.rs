@@ -58,24 +58,30 @@ impl Checker<'_> {
                     self.complain(table.line, message);
                 }
             }
-            KindWord::Direct => {
-                let foreign = [
-                    ("proxy", table.proxy.as_ref().map(|at| at.line)),
-                    ("cluster", table.cluster.as_ref().map(|at| at.line)),
-                    ("identity", table.identity.as_ref().map(|at| at.line)),
-                    ("login", table.login.as_ref().map(|at| at.line)),
-                    ("known_hosts", table.known_hosts.as_ref().map(|at| at.line)),
-                    ("streams_per_trunk", table.streams_per_trunk.as_ref().map(|at| at.line)),
-                    ("keepalive", table.keepalive.as_ref().map(|at| at.line)),
-                ];
-                for (key, line) in foreign {
-                    if let Some(line) = line {
-                        self.complain(
-                            line,
-                            format!("{title}: {key} means nothing to plain TCP (kind = \"direct\")"),
-                        );
-                    }
-                }
+            KindWord::Command | KindWord::Direct => self.knows_no_trunk(&title, kind.value, table),
+        }
+        if kind.value != KindWord::Command
+            && let Some(command) = &table.command
+        {
+            let message = format!("{title}: command means nothing to {}", in_words(kind.value));
+            self.complain(command.line, message);
+        }
+    }
+
+    /// Complains about keys of upstreams that have trunks.
+    fn knows_no_trunk(&mut self, title: &str, kind: KindWord, table: &UpstreamTable) {
+        let foreign = [
+            ("proxy", table.proxy.as_ref().map(|at| at.line)),
+            ("cluster", table.cluster.as_ref().map(|at| at.line)),
+            ("identity", table.identity.as_ref().map(|at| at.line)),
+            ("login", table.login.as_ref().map(|at| at.line)),
+            ("known_hosts", table.known_hosts.as_ref().map(|at| at.line)),
+            ("streams_per_trunk", table.streams_per_trunk.as_ref().map(|at| at.line)),
+            ("keepalive", table.keepalive.as_ref().map(|at| at.line)),
+        ];
+        for (key, line) in foreign {
+            if let Some(line) = line {
+                self.complain(line, format!("{title}: {key} means nothing to {}", in_words(kind)));
             }
         }
     }
@@ -130,27 +136,28 @@ impl Checker<'_> {
         }
         self.identity_exists(title, route.identity.as_ref());
         let target = route.upstream.as_ref().map(|upstream| upstream.value.as_str());
-        if target.is_some_and(|name| self.is_direct(name)) {
+        if let Some(kind) = target.and_then(|name| self.without_trunks(name)) {
             for (key, line) in [
                 ("cluster", route.cluster.as_ref().map(|at| at.line)),
                 ("login", route.login.as_ref().map(|at| at.line)),
                 ("identity", route.identity.as_ref().map(|at| at.line)),
             ] {
                 if let Some(line) = line {
-                    self.complain(
-                        line,
-                        format!("{title}: {key} means nothing to an upstream that is plain TCP"),
-                    );
+                    let message = format!("{title}: {key} means nothing to {}", in_words(kind));
+                    self.complain(line, message);
                 }
             }
         }
     }
 
-    fn is_direct(&self, upstream: &str) -> bool {
-        match self.file.upstreams.get(upstream) {
-            Some(table) => table.kind.as_ref().is_some_and(|kind| kind.value == KindWord::Direct),
-            None => upstream == DIRECT,
-        }
+    /// The kind of an upstream that authenticates nowhere.
+    fn without_trunks(&self, upstream: &str) -> Option<KindWord> {
+        let kind = match self.file.upstreams.get(upstream) {
+            Some(table) => table.kind.as_ref()?.value,
+            None if upstream == DIRECT => KindWord::Direct,
+            None => return None,
+        };
+        matches!(kind, KindWord::Command | KindWord::Direct).then_some(kind)
     }
 
     fn upstream_exists(&mut self, title: &str, name: &At<String>) {
@@ -186,5 +193,13 @@ impl Checker<'_> {
 
     fn complain(&mut self, line: usize, message: impl Into<String>) {
         self.complaints.push(Complaint { line, message: message.into() });
+    }
+}
+
+fn in_words(kind: KindWord) -> &'static str {
+    match kind {
+        KindWord::Teleport => "a Teleport proxy (kind = \"teleport\")",
+        KindWord::Command => "a ProxyCommand (kind = \"command\")",
+        KindWord::Direct => "plain TCP (kind = \"direct\")",
     }
 }

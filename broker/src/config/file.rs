@@ -8,6 +8,7 @@ use super::complaint::Complaint;
 pub use super::page::At;
 use super::page::{Page, Section};
 use crate::pattern::Pattern;
+use crate::proxy_command::ProxyCommand;
 use natssh_wire::NodeAddr;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -34,10 +35,12 @@ pub struct File {
 pub struct UpstreamTable {
     /// Where the table begins.
     pub line: usize,
-    /// `teleport` or `direct`.
+    /// `teleport`, `command` or `direct`.
     pub kind: Option<At<KindWord>>,
     /// The proxy's SSH listener.
     pub proxy: Option<At<NodeAddr>>,
+    /// The ProxyCommand.
+    pub command: Option<At<ProxyCommand>>,
     /// The cluster of its nodes.
     pub cluster: Option<At<String>>,
     /// The name of an `[identity.…]`.
@@ -59,6 +62,8 @@ pub struct UpstreamTable {
 pub enum KindWord {
     /// A Teleport proxy.
     Teleport,
+    /// A ProxyCommand.
+    Command,
     /// Plain TCP.
     Direct,
 }
@@ -136,6 +141,7 @@ impl UpstreamTable {
             line: section.line,
             kind: section.parsed("kind", KindWord::parse),
             proxy: section.parsed("proxy", proxy_address),
+            command: section.parsed("command", proxy_command),
             cluster: section.parsed("cluster", word),
             identity: section.string("identity"),
             login: section.parsed("login", word),
@@ -146,8 +152,10 @@ impl UpstreamTable {
             keepalive: section.duration("keepalive", Duration::from_secs(1)..Duration::from_secs(300)),
         };
         section.require(&["kind"]);
-        if table.kind.as_ref().is_some_and(|kind| kind.value == KindWord::Teleport) {
-            section.require(&["proxy"]);
+        match table.kind.as_ref().map(|kind| kind.value) {
+            Some(KindWord::Teleport) => section.require(&["proxy"]),
+            Some(KindWord::Command) => section.require(&["command"]),
+            Some(KindWord::Direct) | None => {}
         }
         section.finish();
         table
@@ -158,14 +166,16 @@ impl KindWord {
     fn parse(text: &str) -> Result<Self, String> {
         match text {
             "teleport" => Ok(Self::Teleport),
+            "command" => Ok(Self::Command),
             "direct" => Ok(Self::Direct),
-            "bastion" | "command" | "reverse" => {
-                Err(format!("{text:?} is not offered by this version; it has \"teleport\" and \"direct\""))
-            }
-            other => Err(format!("{other:?} is unknown; use \"teleport\" or \"direct\"")),
+            "bastion" | "reverse" => Err(format!("{text:?} is not offered by this version; {KINDS}")),
+            other => Err(format!("{other:?} is unknown; {KINDS}")),
         }
     }
 }
+
+/// The words that are offered, for complaints.
+const KINDS: &str = "there is \"teleport\", \"command\" and \"direct\"";
 
 impl IdentityTable {
     fn read(section: Section<'_>) -> Self {
@@ -216,6 +226,17 @@ fn proxy_address(text: &str) -> Result<NodeAddr, String> {
     };
     let address = if has_port { NodeAddr::parse(text) } else { NodeAddr::new(text, &PROXY_PORT.to_string()) };
     address.map_err(|error| format!("{text:?} is no address: {error}"))
+}
+
+/// A ProxyCommand that does not ask natssh for the way.
+fn proxy_command(text: &str) -> Result<ProxyCommand, String> {
+    let command = ProxyCommand::parse(text).map_err(|error| error.to_string())?;
+    if command.is_natssh_itself() {
+        return Err("runs natssh proxy, which asks this broker for the way and would go round in a circle; \
+                    write what reaches the node without natssh"
+            .into());
+    }
+    Ok(command)
 }
 
 fn node_name(text: &str) -> Result<String, String> {

@@ -64,10 +64,12 @@ impl Resolver<'_> {
         let (Some(KindWord::Teleport), Some(proxy)) =
             (value(table.kind.as_ref()), value(table.proxy.as_ref()))
         else {
-            let direct = Upstream::direct(name);
+            let command = value(table.kind.as_ref()).filter(|kind| *kind == KindWord::Command);
+            let command = command.and(value(table.command.as_ref()));
             return Upstream {
                 connect_timeout: value(table.connect_timeout.as_ref()).unwrap_or(CONNECT_TIMEOUT),
-                ..direct
+                kind: command.map_or(Kind::Direct, Kind::Command),
+                ..Upstream::direct(name)
             };
         };
         let identity = value(table.identity.as_ref()).unwrap_or_else(|| self.only_identity());

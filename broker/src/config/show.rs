@@ -51,13 +51,18 @@ pub(super) fn show(settings: &Settings, file: &File) -> String {
 fn show_upstream(page: &mut String, upstream: &Upstream, table: Option<&UpstreamTable>) {
     let unwritten = match (&upstream.kind, table) {
         (Kind::Teleport { .. }, None) => "tsh profile",
-        (Kind::Direct, None) => "always there",
+        (Kind::Direct | Kind::Command(_), None) => "always there",
         (_, Some(_)) => "default",
     };
     put(page, &format!("\n[upstream.{}]", key(&upstream.name)));
     match &upstream.kind {
         Kind::Direct => {
             entry(page, "kind", "\"direct\"", &origin(table.and_then(|t| t.kind.as_ref()), unwritten));
+        }
+        Kind::Command(command) => {
+            entry(page, "kind", "\"command\"", &origin(table.and_then(|t| t.kind.as_ref()), unwritten));
+            let written = table.and_then(|t| t.command.as_ref());
+            entry(page, "command", &quoted(&command.to_string()), &origin(written, unwritten));
         }
         Kind::Teleport { proxy } => {
             entry(page, "kind", "\"teleport\"", &origin(table.and_then(|t| t.kind.as_ref()), unwritten));

@@ -244,7 +244,7 @@ cluster = "leaf"
 /etc/natssh.toml:10: [upstream.direct]: "direct" is the name of plain TCP; call this upstream otherwise
 /etc/natssh.toml:11: [upstream.direct]: proxy "https://teleport.example.com" is a URL; write the SSH address of the proxy, such as "teleport.example.com:3023"
 /etc/natssh.toml:14: [upstream.plain]: cluster means nothing to plain TCP (kind = "direct")
-/etc/natssh.toml:16: [upstream.hop]: kind "bastion" is not offered by this version; it has "teleport" and "direct"
+/etc/natssh.toml:16: [upstream.hop]: kind "bastion" is not offered by this version; there is "teleport", "command" and "direct"
 /etc/natssh.toml:19: [identity.me]: file "id" must begin with / or ~/, because the broker has no working directory of yours
 /etc/natssh.toml:20: [identity.you]: needs one of tsh, file, directory, key or agent
 /etc/natssh.toml:21: [identity.you]: home means nothing without tsh
@@ -255,7 +255,7 @@ cluster = "leaf"
 /etc/natssh.toml:28: [[route]] number 1: port must be a number from 1 to 65535
 /etc/natssh.toml:29: [[route]] number 1: no identity is called "mee"; did you mean "me"?
 /etc/natssh.toml:30: [[route]] number 2: hosts is missing
-/etc/natssh.toml:32: [[route]] number 2: cluster means nothing to an upstream that is plain TCP"#;
+/etc/natssh.toml:32: [[route]] number 2: cluster means nothing to plain TCP (kind = "direct")"#;
     let found = complaints(text);
     assert!(found == expected, "\n{found}");
 }
@@ -283,7 +283,29 @@ fn small_mistakes_of_form_each_get_a_sentence() {
         ("default = \"\"", "1: default is empty"),
         (
             "[upstream.a]\nkind = \"telport\"",
-            "2: [upstream.a]: kind \"telport\" is unknown; use \"teleport\" or \"direct\"",
+            "2: [upstream.a]: kind \"telport\" is unknown; there is \"teleport\", \"command\" and \"direct\"",
+        ),
+        ("[upstream.a]\nkind = \"command\"", "1: [upstream.a]: command is missing"),
+        (
+            "[upstream.a]\nkind = \"command\"\ncommand = \"nc %C %p\"",
+            "3: [upstream.a]: command holds %C, which is none of %h, %n, %p, %r and %k; write %% for a percent sign",
+        ),
+        (
+            "[upstream.a]\nkind = \"command\"\ncommand = \"env A=b /opt/natssh proxy %h %p\"",
+            "3: [upstream.a]: command runs natssh proxy, which asks this broker for the way and would go round in a \
+             circle; write what reaches the node without natssh",
+        ),
+        (
+            "[upstream.a]\nkind = \"command\"\ncommand = \"nc\"\nkeepalive = \"3s\"",
+            "4: [upstream.a]: keepalive means nothing to a ProxyCommand (kind = \"command\")",
+        ),
+        (
+            "[upstream.a]\nkind = \"direct\"\ncommand = \"nc\"",
+            "3: [upstream.a]: command means nothing to plain TCP (kind = \"direct\")",
+        ),
+        (
+            "[upstream.a]\nkind = \"command\"\ncommand = \"nc\"\n[[route]]\nhosts = [\"*\"]\nupstream = \"a\"\nlogin = \"x\"",
+            "7: [[route]] number 1: login means nothing to a ProxyCommand (kind = \"command\")",
         ),
         ("nothing = 1", "1: unknown key \"nothing\"; known here: default, upstream, identity, route"),
     ] {

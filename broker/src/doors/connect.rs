@@ -73,6 +73,7 @@ async fn carry(reach: &Reach, node: &NodeAddr, upgraded: Upgraded, stream: Strea
             ended
         }
         Stream::Tcp(socket, _counted) => splice::tcp(client, early, socket).await,
+        Stream::Command(process) => splice::command(client, early, process).await,
     };
     if let Ended::Cut(reason) = ended {
         tracing::debug!(%node, reason, "stream cut");

@@ -22,6 +22,14 @@ pub struct Direct {
 #[derive(Debug)]
 pub struct OpenStream(Arc<AtomicU64>);
 
+impl OpenStream {
+    /// One more of those that `open` counts.
+    pub(super) fn counted(open: &Arc<AtomicU64>) -> Self {
+        open.fetch_add(1, Relaxed);
+        Self(open.clone())
+    }
+}
+
 impl Drop for OpenStream {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
@@ -46,8 +54,7 @@ impl Direct {
         match dial::connect("", std::slice::from_ref(node), deadline).await {
             Ok(connected) => {
                 self.opened.fetch_add(1, Relaxed);
-                self.open.fetch_add(1, Relaxed);
-                Ok(Stream::Tcp(connected.stream, OpenStream(self.open.clone())))
+                Ok(Stream::Tcp(connected.stream, OpenStream::counted(&self.open)))
             }
             Err(mut failure) => {
                 self.failed.fetch_add(1, Relaxed);

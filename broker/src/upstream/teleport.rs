@@ -120,6 +120,7 @@ impl Teleport {
     pub(super) async fn probe(&self, deadline: Instant) -> Result<(), Failure> {
         let nobody = Ask {
             node: self.proxy.clone(),
+            name: self.proxy.host.clone(),
             cluster: None,
             login: None,
             identity: None,

@@ -3,6 +3,7 @@
 //! No sockets, no runtime: everything here is a value or a pure function on
 //! bytes. PROTOCOL.md is the same thing in prose, for those who write Python.
 
+pub mod environment;
 pub mod failure;
 pub mod head;
 pub mod node;

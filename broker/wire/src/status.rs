@@ -75,9 +75,9 @@ pub enum UpstreamState {
 pub struct Upstream {
     /// Its name in the configuration, or the tsh profile's.
     pub name: String,
-    /// `teleport` or `direct`.
+    /// `teleport`, `command` or `direct`.
     pub kind: String,
-    /// `host:port` of the proxy; empty for `direct`.
+    /// `host:port` of the proxy; for `command` the command as it was written; empty for `direct`.
     pub address: String,
     /// The cluster its nodes belong to, where that is known.
     #[serde(default)]
