@@ -1,12 +1,14 @@
 # Type `make` for the list of targets. Everything they need is set up by themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-long release lab-up lab-down demo bench install clean
+.PHONY: help setup test test-long fuzz release lab-up lab-down demo bench install clean
 
 PREFIX ?= /usr/local
 # How `make lab-up` makes the lab: NODES=5 RTT=40 ROOTLESS=1
 NODES ?= 2
 RTT ?= 0
+# How long `make fuzz` takes over each target.
+SECONDS ?= 60
 lab_flags = --nodes $(NODES) --rtt $(RTT) $(if $(ROOTLESS),--rootless)
 
 bin = $(DESTDIR)$(PREFIX)/bin
@@ -23,6 +25,9 @@ test: setup ## Run every test and check that CI runs
 
 test-long: setup ## Run the tests that take minutes too
 	cargo test --locked --workspace -- --ignored
+
+fuzz: ## Look for bytes that break a parser: TARGET= (all) SECONDS=60 (each); needs nightly and cargo-fuzz
+	@scripts/fuzz.sh $(SECONDS) $(TARGET)
 
 release: ## Build the programs as they are installed
 	@scripts/release.sh

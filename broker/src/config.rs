@@ -8,6 +8,8 @@ mod check;
 pub mod cli;
 pub mod complaint;
 pub mod file;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod known;
 mod page;
 pub mod resolve;

@@ -9,6 +9,8 @@ mod directory;
 mod error;
 mod file;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod keys;
 pub mod lifetime;
 mod private_key;

@@ -10,6 +10,8 @@ pub mod config;
 pub mod dial;
 pub mod doors;
 pub mod failures;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod identity;
 pub mod known_hosts;
 pub mod log;

@@ -6,6 +6,8 @@ mod callbacks;
 mod channel;
 mod connect;
 mod first_word;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod guard;
 pub mod host_key;
 mod inbox;

@@ -12,6 +12,8 @@ mod trunks;
 pub use command::{Command, Pipes, Process, Processes};
 pub use direct::{Direct, OpenStream};
 pub use teleport::Teleport;
+#[cfg(any(test, fuzzing))]
+pub(crate) use teleport::fuzzing;
 pub use trunks::Lease;
 
 use crate::ssh::Channel;

@@ -88,7 +88,7 @@ fn in_order_of_use(mut keys: Vec<AgentKey>) -> Vec<AgentKey> {
 }
 
 /// A key that can serve a user; one of an unknown kind, or a host's certificate, cannot.
-fn key_of(blob: &[u8]) -> Option<AgentKey> {
+pub(super) fn key_of(blob: &[u8]) -> Option<AgentKey> {
     if let Ok(certificate) = Certificate::from_bytes(blob) {
         return certificate.cert_type().is_user().then(|| AgentKey::Certificate(Box::new(certificate)));
     }
@@ -98,7 +98,7 @@ fn key_of(blob: &[u8]) -> Option<AgentKey> {
 }
 
 /// The public halves in an answer, without its length; nothing if it is damaged.
-fn decode(answer: &[u8]) -> Option<Vec<&[u8]>> {
+pub(super) fn decode(answer: &[u8]) -> Option<Vec<&[u8]>> {
     let (&kind, rest) = answer.split_first()?;
     let (count, mut rest) = rest.split_first_chunk::<4>()?;
     let count = usize::try_from(u32::from_be_bytes(*count)).ok()?;

@@ -54,7 +54,7 @@ pub(super) fn find_renewed_by(files: &mut Files, path: &Path, renew: String) -> 
 }
 
 /// The lines with a marker; the others are blanked, so that line numbers stay right and no key is complained about.
-fn authorities_in(text: &str, path: &Path) -> KnownHosts {
+pub(super) fn authorities_in(text: &str, path: &Path) -> KnownHosts {
     let marked: Vec<&str> = text.lines().map(|line| if line.starts_with('@') { line } else { "" }).collect();
     KnownHosts::parse(&marked.join("\n"), &path.to_string_lossy(), Dialect::OpenSsh)
 }

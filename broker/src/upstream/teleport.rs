@@ -4,6 +4,8 @@
 //! proxy's SSH listener (lib/srv/regular/proxy.go, the same from v4 to v18).
 
 mod dial;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod refusal;
 
 use super::trunks::{Dialled, Lease, Terms, Trunks};
