@@ -16,8 +16,11 @@ pub use crate::identity::fuzzing::{agent_answer, certificate, identity_file, tsh
 pub use crate::ssh::fuzzing::first_word;
 pub use crate::upstream::fuzzing::refusal;
 
+/// Reads bytes, and panics when a promise is broken.
+pub type Reader = fn(&[u8]);
+
 /// Each reader by the name of its folder in `fuzz/corpus`.
-pub const READERS: [(&str, fn(&[u8])); 11] = [
+pub const READERS: [(&str, Reader); 11] = [
     ("agent_answer", agent_answer),
     ("answer", answer),
     ("certificate", certificate),
