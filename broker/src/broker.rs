@@ -3,8 +3,9 @@
 use crate::config::watch::Login;
 use crate::config::{self, Environment, Settings};
 use crate::failures::{Failures, unix_now};
+use crate::metrics;
 use crate::reach::Reach;
-use natssh_wire::status::{IdentityState, Requests, Status, UpstreamState};
+use natssh_wire::status::{Requests, Status, UpstreamState};
 use natssh_wire::{Failure, FailureKind, PROTOCOL, VERSION};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -183,6 +184,18 @@ impl Broker {
         }
     }
 
+    /// What Prometheus is told at this moment.
+    pub fn metrics(&self) -> String {
+        let reach = self.reach();
+        metrics::page(&metrics::Reading {
+            status: self.status(),
+            failures: self.failures.totals(),
+            meters: reach.meters(),
+            unread_bytes: reach.unread_bytes(),
+            now: unix_now(),
+        })
+    }
+
     /// Everything at this moment.
     pub fn status(&self) -> Status {
         let now = unix_now();
@@ -191,9 +204,7 @@ impl Broker {
         let up = |u: &natssh_wire::status::Upstream| {
             !matches!(u.state, UpstreamState::Down | UpstreamState::Suspect)
         };
-        let good = |i: &natssh_wire::status::Identity| {
-            matches!(i.state, IdentityState::Valid | IdentityState::Expiring)
-        };
+        let good = |i: &natssh_wire::status::Identity| i.state.is_good();
         Status {
             version: VERSION.into(),
             protocol: PROTOCOL,

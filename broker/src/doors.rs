@@ -2,4 +2,5 @@
 
 mod connect;
 pub mod local;
+pub mod metrics;
 mod status;

@@ -2,18 +2,27 @@
 //! ControlPersist, ssh sends its dialer's stderr to `/dev/null`.
 
 use natssh_wire::status::FailureRecord;
-use natssh_wire::{Failure, NodeAddr};
-use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use natssh_wire::{Failure, FailureKind, NodeAddr};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How many are kept.
 const KEPT: usize = 200;
 /// How far back the same failure is found and counted up, instead of being kept again.
 const NEAR: usize = 16;
 
+/// How many there were since the start, by upstream and kind.
+pub type Totals = BTreeMap<(Option<String>, FailureKind), u64>;
+
 /// A ring of failures, newest first when read.
 #[derive(Debug, Default)]
-pub struct Failures(Mutex<VecDeque<FailureRecord>>);
+pub struct Failures(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    ring: VecDeque<FailureRecord>,
+    totals: Totals,
+}
 
 impl Failures {
     /// Keeps one; a repetition of a recent one only counts it up.
@@ -22,7 +31,9 @@ impl Failures {
     }
 
     fn keep(&self, new: FailureRecord) {
-        let mut ring = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.lock();
+        let Kept { ring, totals } = &mut *kept;
+        *totals.entry((new.upstream.clone(), new.kind)).or_default() += 1;
         let same = |old: &FailureRecord| {
             old.node == new.node
                 && old.upstream == new.upstream
@@ -40,14 +51,24 @@ impl Failures {
     /// At most `limit`, newest first; only those of `host` if one is given.
     /// A failure that names no node concerns every host.
     pub fn latest(&self, host: Option<&str>, limit: usize) -> Vec<FailureRecord> {
-        let ring = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.lock();
         let concerns = |record: &&FailureRecord| match (host, &record.node) {
             (Some(host), Some(node)) => {
                 NodeAddr::parse(node).is_ok_and(|node| node.host.eq_ignore_ascii_case(host))
             }
             _ => true,
         };
-        ring.iter().filter(concerns).take(limit).cloned().collect()
+        kept.ring.iter().filter(concerns).take(limit).cloned().collect()
+    }
+
+    /// How many there were since the start.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.lock().totals.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -74,8 +95,6 @@ pub fn unix_now() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use natssh_wire::FailureKind;
-
     fn offline(failures: &Failures, node: &str, at: u64) {
         let node = NodeAddr::parse(node).unwrap();
         let failure = Failure::new(FailureKind::Offline, "the node is offline");
@@ -95,6 +114,7 @@ mod tests {
             [("db:22", 50), ("web:22", 50)]
         );
         assert_eq!(seen[0].at, 49);
+        assert_eq!(failures.totals()[&(Some("office".into()), FailureKind::Offline)], 100);
     }
 
     #[test]

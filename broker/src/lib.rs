@@ -15,6 +15,7 @@ pub mod fuzzing;
 pub mod identity;
 pub mod known_hosts;
 pub mod log;
+pub mod metrics;
 pub mod pattern;
 pub mod place;
 pub mod probe;

@@ -4,6 +4,7 @@
 use crate::config::{self, Kind, Settings};
 use crate::failures::Failures;
 use crate::identity::{Source, Watched};
+use crate::metrics::{Carried, Meter, Meters};
 use crate::ssh::{Budget, TOTAL_LIMIT};
 use crate::ssh_config::derived;
 use crate::upstream::{Ask, Command, Direct, Processes, Stream, Teleport, Upstream};
@@ -31,6 +32,14 @@ pub struct Request {
     pub deadline: Instant,
 }
 
+/// A stream that was opened.
+pub struct Opened {
+    /// The stream.
+    pub stream: Stream,
+    /// Counts it, for as long as it is held.
+    pub carried: Carried,
+}
+
 /// Routes, upstreams and identities of one configuration.
 pub struct Reach {
     /// The configuration.
@@ -39,6 +48,7 @@ pub struct Reach {
     identities: Arc<BTreeMap<String, Arc<Watched>>>,
     lookers: BTreeMap<String, Arc<Looker>>,
     failures: Arc<Failures>,
+    meters: Arc<Meters>,
     budget: Arc<Budget>,
     processes: Arc<Processes>,
     state_dir: PathBuf,
@@ -70,6 +80,7 @@ impl Reach {
             identities: Arc::default(),
             lookers: BTreeMap::new(),
             failures,
+            meters: Arc::default(),
             budget: Budget::new(TOTAL_LIMIT),
             processes: Arc::default(),
             state_dir,
@@ -116,6 +127,7 @@ impl Reach {
             identities,
             lookers,
             failures: self.failures.clone(),
+            meters: self.meters.clone(),
             budget: self.budget.clone(),
             processes: self.processes.clone(),
             state_dir: self.state_dir.clone(),
@@ -127,12 +139,14 @@ impl Reach {
         settings: &config::Upstream,
         identities: &Arc<BTreeMap<String, Arc<Watched>>>,
     ) -> Upstream {
+        let meter = self.meters.of(&settings.name);
         match &settings.kind {
             Kind::Teleport { proxy } => Upstream::Teleport(Teleport::new(
                 settings.clone(),
                 proxy.clone(),
                 identities.clone(),
                 self.failures.clone(),
+                meter,
                 self.budget.clone(),
             )),
             Kind::Direct => Upstream::Direct(Direct::new(settings)),
@@ -147,7 +161,8 @@ impl Reach {
     ///
     /// # Errors
     /// One sentence and what to type, before the request's deadline.
-    pub async fn open(&self, request: Request) -> Result<Stream, Failure> {
+    pub async fn open(&self, request: Request) -> Result<Opened, Failure> {
+        let begun = Instant::now();
         let picked = self.settings.routes.pick(&request.node);
         tracing::debug!(node = %request.node, upstream = picked.upstream, rule = picked.rule, "route picked");
         let ask = Ask {
@@ -167,17 +182,24 @@ impl Reach {
                     .hint("natssh config check"))
             }
         };
-        if let Err(failure) = &opened {
-            tracing::debug!(node = %request.node, upstream = picked.upstream, reason = failure.message, "not opened");
-            self.failures.record(Some(&request.node), Some(&picked.upstream), failure);
+        match opened {
+            Ok(stream) => {
+                let carried = self.meters.of(&picked.upstream).stream_opened(begun.elapsed());
+                Ok(Opened { stream, carried })
+            }
+            Err(failure) => {
+                tracing::debug!(node = %request.node, upstream = picked.upstream, reason = failure.message, "not opened");
+                self.failures.record(Some(&request.node), Some(&picked.upstream), &failure);
+                Err(failure)
+            }
         }
-        opened
     }
 
     /// A stream to `node` was cut under its client.
     pub fn cut(&self, node: &NodeAddr, reason: &str) {
         let upstream = self.settings.routes.pick(node).upstream;
         let failure = Failure::new(FailureKind::Cut, format!("the stream to {node} was cut: {reason}"));
+        self.meters.of(&upstream).stream_cut();
         self.failures.record(Some(node), Some(&upstream), &failure.hint("natssh status"));
     }
 
@@ -224,6 +246,12 @@ impl Reach {
             entry
         };
         self.identities.values().map(entry).collect()
+    }
+
+    /// What was counted of each upstream.
+    #[must_use]
+    pub fn meters(&self) -> Vec<(String, Arc<Meter>)> {
+        self.meters.all()
     }
 
     /// Bytes that wait for slow readers.

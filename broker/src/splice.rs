@@ -3,6 +3,10 @@
 //! Closing one direction is not closing both: a client that has sent its last
 //! byte still reads, and the node hears of it as an end of file.
 
+mod traffic;
+
+pub use traffic::Traffic;
+
 use crate::ssh::{Channel, End};
 use crate::upstream::{Pipes, Process};
 use bytes::{Bytes, BytesMut};
@@ -14,6 +18,7 @@ use tokio::io::{AsyncWriteExt, Interest, copy, copy_bidirectional, sink};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
+use traffic::Counted;
 
 /// The largest packet that OpenSSH and Go's library take.
 const PACKET: usize = 32 << 10;
@@ -35,16 +40,17 @@ pub enum Ended {
 
 /// Carries bytes between a client and a channel. `early` are bytes of the
 /// client's that were read together with its request.
-pub async fn channel(client: UnixStream, early: Bytes, channel: &Channel) -> Ended {
+pub async fn channel(client: UnixStream, early: Bytes, channel: &Channel, traffic: &Traffic) -> Ended {
+    traffic.add_to_node(early.len() as u64);
     let (mut read, mut write) = client.into_split();
     let outbound = async {
         let mut left = early.is_empty() || channel.write(early).await.is_ok();
-        left = left && pump_out(&mut read, channel).await.is_ok();
+        left = left && pump_out(&mut read, channel, traffic).await.is_ok();
         if left && channel.finish_writing().await.is_ok() {
             hung_up(&read).await;
         }
     };
-    let inbound = pump_in(channel, &mut write);
+    let inbound = pump_in(channel, &mut write, traffic);
     tokio::select! {
         () = inbound => {}
         () = cut_short(channel) => {}
@@ -64,7 +70,7 @@ pub async fn channel(client: UnixStream, early: Bytes, channel: &Channel) -> End
 }
 
 /// Client to channel, until the client's end of file. An error if the channel ended.
-async fn pump_out(client: &mut OwnedReadHalf, channel: &Channel) -> Result<(), ()> {
+async fn pump_out(client: &mut OwnedReadHalf, channel: &Channel, traffic: &Traffic) -> Result<(), ()> {
     let mut buffer = BytesMut::new();
     loop {
         // A buffer that is held only while there is something to read keeps
@@ -77,7 +83,10 @@ async fn pump_out(client: &mut OwnedReadHalf, channel: &Channel) -> Result<(), (
         }
         match client.try_read_buf(&mut buffer) {
             Ok(0) => return Ok(()),
-            Ok(_) => channel.write(buffer.split().freeze()).await.map_err(drop)?,
+            Ok(read) => {
+                traffic.add_to_node(read as u64);
+                channel.write(buffer.split().freeze()).await.map_err(drop)?;
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => buffer = BytesMut::new(),
             // A client that was killed: the same as its end of file.
             Err(_) => return Ok(()),
@@ -86,11 +95,12 @@ async fn pump_out(client: &mut OwnedReadHalf, channel: &Channel) -> Result<(), (
 }
 
 /// Channel to client, until the channel's last byte or until the client takes no more.
-async fn pump_in(channel: &Channel, client: &mut OwnedWriteHalf) {
+async fn pump_in(channel: &Channel, client: &mut OwnedWriteHalf, traffic: &Traffic) {
     while let Some(bytes) = channel.read().await {
         if client.write_all(&bytes).await.is_err() {
             return;
         }
+        traffic.add_from_node(bytes.len() as u64);
     }
     drop(client.shutdown().await);
     // An end of file leaves the other direction open; a close does not.
@@ -121,7 +131,9 @@ async fn hung_up(client: &OwnedReadHalf) {
 }
 
 /// Carries bytes between a client and a TCP connection.
-pub async fn tcp(mut client: UnixStream, early: Bytes, mut node: TcpStream) -> Ended {
+pub async fn tcp(client: UnixStream, early: Bytes, mut node: TcpStream, traffic: &Traffic) -> Ended {
+    traffic.add_to_node(early.len() as u64);
+    let mut client = Counted::new(client, traffic);
     if node.write_all(&early).await.is_err() {
         return Ended::Done;
     }
@@ -135,16 +147,18 @@ pub async fn tcp(mut client: UnixStream, early: Bytes, mut node: TcpStream) -> E
 }
 
 /// Carries bytes between a client and a ProxyCommand.
-pub async fn command(client: UnixStream, early: Bytes, mut process: Process) -> Ended {
+pub async fn command(client: UnixStream, early: Bytes, mut process: Process, traffic: &Traffic) -> Ended {
     let Some(Pipes { first, mut stdin, mut stdout }) = process.pipes() else { return Ended::Done };
-    let (mut read, mut write) = client.into_split();
+    let (read, write) = client.into_split();
+    let (mut read, mut write) = (Counted::new(read, traffic), Counted::new(write, traffic));
+    traffic.add_to_node(early.len() as u64);
     let client_left = AtomicBool::new(false);
     let outbound = async {
         // A command that takes no more may still have something to say.
         let all = stdin.write_all(&early).await.is_ok() && copy(&mut read, &mut stdin).await.is_ok();
         client_left.store(all, Relaxed);
         drop(stdin);
-        hung_up(&read).await;
+        hung_up(read.inner()).await;
     };
     let inbound = async {
         let all = write.write_all(&first).await.is_ok() && copy(&mut stdout, &mut write).await.is_ok();

@@ -14,8 +14,17 @@ const BUILT: &str = "lab";
 fn somebody_loads_every_example() {
     let mut files = Vec::new();
     list(&examples(), &mut files);
-    let known: [fn(&str) -> bool; 8] =
-        [is_config, is_ssh_config, is_ansible_config, is_inventory, is_playbook, is_unit, is_plist, is_told];
+    let known: [fn(&str) -> bool; 9] = [
+        is_config,
+        is_ssh_config,
+        is_ansible_config,
+        is_inventory,
+        is_playbook,
+        is_unit,
+        is_plist,
+        is_dashboard,
+        is_told,
+    ];
     for file in files {
         let name = file.strip_prefix(examples()).expect("it lies in there").to_str().expect("plain names");
         assert_eq!(known.iter().filter(|is| is(name)).count(), 1, "no test, or two, for examples/{name}");
@@ -163,6 +172,11 @@ fn is_unit(name: &str) -> bool {
 
 fn is_plist(name: &str) -> bool {
     name.ends_with(".plist")
+}
+
+/// Its questions are held against the metrics by a test of the broker's.
+fn is_dashboard(name: &str) -> bool {
+    name.starts_with("grafana/") && name.ends_with(".json")
 }
 
 /// Run by a target of the Makefile, or read by a person.

@@ -2,7 +2,7 @@
 
 use super::local::Answer;
 use crate::broker::Broker;
-use crate::reach::{Reach, Request};
+use crate::reach::{Opened, Reach, Request};
 use crate::splice::{self, Ended};
 use crate::upstream::{Stream, Teleport};
 use http_body_util::Full;
@@ -62,18 +62,19 @@ async fn current_reach(broker: &Arc<Broker>) -> Result<Arc<Reach>, Failure> {
         .map_err(|_| Failure::new(FailureKind::Internal, "a look at the configuration failed inside natssh"))
 }
 
-async fn carry(reach: &Reach, node: &NodeAddr, upgraded: Upgraded, stream: Stream) {
+async fn carry(reach: &Reach, node: &NodeAddr, upgraded: Upgraded, opened: Opened) {
+    let Opened { stream, carried } = opened;
     // The door serves nothing but unix sockets.
     let Ok(parts) = upgraded.downcast::<TokioIo<UnixStream>>() else { return };
     let (client, early) = (parts.io.into_inner(), parts.read_buf);
     let ended = match stream {
         Stream::Channel(channel, lease) => {
-            let ended = splice::channel(client, early, &channel).await;
+            let ended = splice::channel(client, early, &channel, &carried.traffic).await;
             Teleport::learn_from(&lease, &channel.stderr());
             ended
         }
-        Stream::Tcp(socket, _counted) => splice::tcp(client, early, socket).await,
-        Stream::Command(process) => splice::command(client, early, process).await,
+        Stream::Tcp(socket, _counted) => splice::tcp(client, early, socket, &carried.traffic).await,
+        Stream::Command(process) => splice::command(client, early, process, &carried.traffic).await,
     };
     if let Ended::Cut(reason) = ended {
         tracing::debug!(%node, reason, "stream cut");

@@ -13,6 +13,7 @@ use super::{Ask, Stream};
 use crate::config;
 use crate::failures::{Failures, unix_now};
 use crate::identity::{AgentFault, Identity, IdentityError, Snapshot, Source, Watched};
+use crate::metrics::Meter;
 use crate::ssh::{Budget, Logins, OpenError};
 use crate::text::in_words;
 use dial::Dialler;
@@ -35,6 +36,7 @@ pub struct Teleport {
     proxy: NodeAddr,
     identities: Arc<BTreeMap<String, Arc<Watched>>>,
     failures: Arc<Failures>,
+    meter: Arc<Meter>,
     budget: Arc<Budget>,
     /// Trunks for each way of authenticating; nearly always one.
     sets: Mutex<BTreeMap<Who, Arc<Set>>>,
@@ -65,9 +67,10 @@ impl Teleport {
         proxy: NodeAddr,
         identities: Arc<BTreeMap<String, Arc<Watched>>>,
         failures: Arc<Failures>,
+        meter: Arc<Meter>,
         budget: Arc<Budget>,
     ) -> Arc<Self> {
-        Arc::new(Self { settings, proxy, identities, failures, budget, sets: Mutex::default() })
+        Arc::new(Self { settings, proxy, identities, failures, meter, budget, sets: Mutex::default() })
     }
 
     pub(super) async fn open(&self, ask: &Ask) -> Result<Stream, Failure> {
@@ -221,6 +224,7 @@ impl Teleport {
             peer: self.peer(),
             keepalive: self.settings.keepalive,
             streams_per_trunk: self.settings.streams_per_trunk as u64,
+            meter: self.meter.clone(),
         };
         let (logins, records) = (Logins::default(), Arc::new(AtomicBool::new(false)));
         let dialler = Arc::new(Dialler {

@@ -12,6 +12,7 @@ use super::ledger::{Health, Ledger, Limits, TrunkId};
 use super::outage::{IMPATIENT, Next, Outage};
 use super::trunk::{Seen, Trunk};
 use crate::failures::{Failures, record, unix_now};
+use crate::metrics::Meter;
 use crate::ssh::{Connection, Ended};
 use natssh_wire::status::FailureRecord;
 use natssh_wire::{Failure, FailureKind};
@@ -49,6 +50,8 @@ pub struct Terms {
     pub keepalive: Duration,
     /// Streams a trunk takes at a time.
     pub streams_per_trunk: u64,
+    /// Counts its dials.
+    pub meter: Arc<Meter>,
 }
 
 /// The trunks of one upstream for one identity.
@@ -199,6 +202,7 @@ impl Trunks {
         state.dialling = true;
         let trunks = self.clone();
         tokio::spawn(async move {
+            let begun = Instant::now();
             // A panic in the dial must not leave `dialling` set for ever.
             let dialled = tokio::spawn((trunks.dial)()).await.unwrap_or_else(|_| {
                 let text = format!("dialling {} failed inside natssh", trunks.terms.peer);
@@ -206,8 +210,14 @@ impl Trunks {
                 Dialled { generation: 0, outcome: Err(failure) }
             });
             match dialled.outcome {
-                Ok(connection) => trunks.opened(connection, dialled.generation),
-                Err(failure) => trunks.dial_failed(failure, dialled.generation),
+                Ok(connection) => {
+                    trunks.terms.meter.dials.observe(begun.elapsed());
+                    trunks.opened(connection, dialled.generation);
+                }
+                Err(failure) => {
+                    trunks.terms.meter.dial_failed();
+                    trunks.dial_failed(failure, dialled.generation);
+                }
             }
         });
     }

@@ -55,6 +55,29 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
+    /// The kind as one word, as it stands in JSON.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::Version => "version",
+            Self::UnknownNode => "unknown_node",
+            Self::Offline => "offline",
+            Self::Ambiguous => "ambiguous",
+            Self::Denied => "denied",
+            Self::Identity => "identity",
+            Self::HostKey => "host_key",
+            Self::Unreachable => "unreachable",
+            Self::Timeout => "timeout",
+            Self::Busy => "busy",
+            Self::Draining => "draining",
+            Self::Config => "config",
+            Self::Protocol => "protocol",
+            Self::Cut => "cut",
+            Self::Internal => "internal",
+        }
+    }
+
     /// The status code of the HTTP answer that carries a failure of this kind.
     #[must_use]
     pub fn http_status(self) -> u16 {
@@ -128,6 +151,7 @@ mod tests {
         for (kind, word, status) in KINDS {
             assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{word}\""));
             assert_eq!(serde_json::from_str::<FailureKind>(&format!("\"{word}\"")).unwrap(), kind);
+            assert_eq!(kind.word(), word);
             assert_eq!(kind.http_status(), status);
             let row = if kind == FailureKind::Cut {
                 "| `cut` | — |".into()

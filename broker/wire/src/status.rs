@@ -170,6 +170,14 @@ pub enum IdentityState {
     Unusable,
 }
 
+impl IdentityState {
+    /// Whether it may be used now.
+    #[must_use]
+    pub fn is_good(self) -> bool {
+        matches!(self, Self::Valid | Self::Expiring)
+    }
+}
+
 /// One identity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {

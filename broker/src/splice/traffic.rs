@@ -1,0 +1,100 @@
+//! Bytes, counted as they pass: an addition for each packet, and nothing is copied.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes that went each way.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    to_node: AtomicU64,
+    from_node: AtomicU64,
+}
+
+impl Traffic {
+    /// Counts bytes of the client's.
+    pub fn add_to_node(&self, bytes: u64) {
+        self.to_node.fetch_add(bytes, Relaxed);
+    }
+
+    /// Counts bytes of the node's.
+    pub fn add_from_node(&self, bytes: u64) {
+        self.from_node.fetch_add(bytes, Relaxed);
+    }
+
+    /// Bytes of the client's so far.
+    pub fn to_node(&self) -> u64 {
+        self.to_node.load(Relaxed)
+    }
+
+    /// Bytes of the node's so far.
+    pub fn from_node(&self) -> u64 {
+        self.from_node.load(Relaxed)
+    }
+}
+
+/// The client's side of a copy: what is read from it goes to the node, what is written came from there.
+pub(super) struct Counted<'t, T> {
+    inner: T,
+    traffic: &'t Traffic,
+}
+
+impl<'t, T> Counted<'t, T> {
+    pub(super) fn new(inner: T, traffic: &'t Traffic) -> Self {
+        Self { inner, traffic }
+    }
+
+    pub(super) fn inner(&self) -> &T {
+        &self.inner
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Counted<'_, T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.inner).poll_read(cx, buffer);
+        self.traffic.add_to_node((buffer.filled().len() - before) as u64);
+        polled
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<'_, T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.inner).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(written)) = polled {
+            self.traffic.add_from_node(written as u64);
+        }
+        polled
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    #[tokio::test]
+    async fn what_the_client_sends_and_what_it_gets_are_told_apart() {
+        let traffic = Traffic::default();
+        let (mut client, near) = duplex(8);
+        let mut counted = Counted::new(near, &traffic);
+        client.write_all(b"question").await.unwrap();
+        counted.read_exact(&mut [0; 8]).await.unwrap();
+        counted.write_all(b"reply").await.unwrap();
+        assert_eq!((traffic.to_node(), traffic.from_node()), (8, 5));
+    }
+}
