@@ -63,6 +63,8 @@ pub struct Upstream {
     pub keepalive: Duration,
     /// How many streams share a trunk.
     pub streams_per_trunk: usize,
+    /// How many connections that have not authenticated yet it brings to one server at a time.
+    pub handshakes: usize,
     /// How it opens streams.
     pub kind: Kind,
 }
@@ -93,6 +95,7 @@ impl Upstream {
             connect_timeout: resolve::CONNECT_TIMEOUT,
             keepalive: resolve::KEEPALIVE,
             streams_per_trunk: resolve::STREAMS_PER_TRUNK as usize,
+            handshakes: resolve::HANDSHAKES as usize,
             kind: Kind::Direct,
         }
     }

@@ -242,7 +242,8 @@ mod tests {
         let connected = connect("proxy", &[silent.clone(), alive.clone()], soon()).await.unwrap();
         assert_eq!((connected.server, connected.beaten), (alive, vec![silent.clone()]));
         assert!(begun.elapsed() >= race::STAGGER);
-        let failure = connect("", std::slice::from_ref(&silent), Instant::now() + race::STAGGER).await.unwrap_err();
+        let failure =
+            connect("", std::slice::from_ref(&silent), Instant::now() + race::STAGGER).await.unwrap_err();
         assert_eq!(failure.kind, FailureKind::Timeout);
         assert_eq!(failure.message, format!("{silent} did not answer in time"));
     }

@@ -3,6 +3,7 @@
 //! A request walks from a door over a route to an upstream, and from there its
 //! bytes are spliced: [`doors`] → [`reach`] → [`upstream`] → [`ssh`] → [`identity`].
 
+pub mod admission;
 pub mod backoff;
 pub mod broker;
 pub mod cli;

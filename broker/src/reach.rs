@@ -1,6 +1,7 @@
 //! Everything that reaches nodes: routes, upstreams, identities, as one
 //! configuration made them. A reload makes a new one and keeps what did not change.
 
+use crate::admission::Admission;
 use crate::config::{self, Kind, Settings};
 use crate::failures::Failures;
 use crate::identity::{Source, Watched};
@@ -51,6 +52,7 @@ pub struct Reach {
     meters: Arc<Meters>,
     budget: Arc<Budget>,
     processes: Arc<Processes>,
+    admission: Arc<Admission>,
     state_dir: PathBuf,
 }
 
@@ -83,6 +85,7 @@ impl Reach {
             meters: Arc::default(),
             budget: Budget::new(TOTAL_LIMIT),
             processes: Arc::default(),
+            admission: Arc::default(),
             state_dir,
         };
         nothing.changed(settings)
@@ -130,6 +133,7 @@ impl Reach {
             meters: self.meters.clone(),
             budget: self.budget.clone(),
             processes: self.processes.clone(),
+            admission: self.admission.clone(),
             state_dir: self.state_dir.clone(),
         }
     }
@@ -148,11 +152,15 @@ impl Reach {
                 self.failures.clone(),
                 meter,
                 self.budget.clone(),
+                &self.admission,
             )),
-            Kind::Direct => Upstream::Direct(Direct::new(settings)),
-            Kind::Command(command) => {
-                Upstream::Command(Arc::new(Command::new(settings, command.clone(), self.processes.clone())))
-            }
+            Kind::Direct => Upstream::Direct(Direct::new(settings, &self.admission)),
+            Kind::Command(command) => Upstream::Command(Arc::new(Command::new(
+                settings,
+                command.clone(),
+                self.processes.clone(),
+                &self.admission,
+            ))),
         }
     }
 

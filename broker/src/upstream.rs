@@ -126,6 +126,8 @@ fn blank(name: &str, kind: &str, address: &str) -> status::Upstream {
         server: None,
         sha1: false,
         idle_limit_seconds: None,
+        handshakes: Vec::new(),
+        told_busy: 0,
         warnings: Vec::new(),
     }
 }

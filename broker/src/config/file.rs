@@ -51,6 +51,8 @@ pub struct UpstreamTable {
     pub known_hosts: Option<At<Vec<At<String>>>>,
     /// How many streams share a trunk.
     pub streams_per_trunk: Option<At<u32>>,
+    /// How many handshakes one server sees at a time.
+    pub handshakes: Option<At<u32>>,
     /// The deadline of a dial.
     pub connect_timeout: Option<At<Duration>>,
     /// The silence after which a trunk is suspect.
@@ -147,6 +149,7 @@ impl UpstreamTable {
             login: section.parsed("login", word),
             known_hosts: section.list("known_hosts", path),
             streams_per_trunk: section.number("streams_per_trunk", 1, 1000),
+            handshakes: section.number("handshakes", 1, 1000),
             connect_timeout: section
                 .duration("connect_timeout", Duration::from_secs(1)..Duration::from_secs(9)),
             keepalive: section.duration("keepalive", Duration::from_secs(1)..Duration::from_secs(300)),

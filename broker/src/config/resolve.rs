@@ -19,6 +19,10 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub const KEEPALIVE: Duration = Duration::from_secs(15);
 /// What tbot puts on one connection too; a proxy has no limit of its own.
 pub const STREAMS_PER_TRUNK: u32 = 100;
+/// Handshakes that one server sees at a time: sshd drops connections from the tenth on (MaxStartups).
+pub const HANDSHAKES: u32 = 8;
+/// The same for Teleport, whose proxies and nodes have no such limit.
+pub const TELEPORT_HANDSHAKES: u32 = 64;
 
 /// Resolves a checked file; none means an empty one.
 #[must_use]
@@ -68,6 +72,7 @@ impl Resolver<'_> {
             let command = command.and(value(table.command.as_ref()));
             return Upstream {
                 connect_timeout: value(table.connect_timeout.as_ref()).unwrap_or(CONNECT_TIMEOUT),
+                handshakes: value(table.handshakes.as_ref()).unwrap_or(HANDSHAKES) as usize,
                 kind: command.map_or(Kind::Direct, Kind::Command),
                 ..Upstream::direct(name)
             };
@@ -86,6 +91,7 @@ impl Resolver<'_> {
             connect_timeout: value(table.connect_timeout.as_ref()).unwrap_or(CONNECT_TIMEOUT),
             keepalive: value(table.keepalive.as_ref()).unwrap_or(KEEPALIVE),
             streams_per_trunk: value(table.streams_per_trunk.as_ref()).unwrap_or(STREAMS_PER_TRUNK) as usize,
+            handshakes: value(table.handshakes.as_ref()).unwrap_or(TELEPORT_HANDSHAKES) as usize,
             kind: Kind::Teleport { proxy },
         }
     }
@@ -219,6 +225,7 @@ fn of_profile(profile: &TshProfile) -> Upstream {
     Upstream {
         identity: Some(profile.name.clone()),
         cluster: Some(profile.cluster.clone()),
+        handshakes: TELEPORT_HANDSHAKES as usize,
         kind: Kind::Teleport { proxy: profile.ssh_proxy.clone() },
         ..Upstream::direct(&profile.name)
     }

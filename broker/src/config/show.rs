@@ -71,6 +71,8 @@ fn show_upstream(page: &mut String, upstream: &Upstream, table: Option<&Upstream
             show_teleport(page, upstream, table, unwritten);
         }
     }
+    let written = table.and_then(|t| t.handshakes.as_ref());
+    entry(page, "handshakes", &upstream.handshakes.to_string(), &origin(written, "default"));
     let written = table.and_then(|t| t.connect_timeout.as_ref());
     entry(page, "connect_timeout", &duration(upstream.connect_timeout), &origin(written, "default"));
 }

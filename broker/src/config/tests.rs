@@ -92,6 +92,7 @@ identity = "me"
 login = "root"
 known_hosts = ["~/extra", "/etc/ssh/ssh_known_hosts"]
 streams_per_trunk = 7
+handshakes = 9
 connect_timeout = "2s"
 keepalive = "1m"
 [identity.me]
@@ -127,6 +128,7 @@ fn every_key_arrives() {
             connect_timeout: Duration::from_secs(2),
             keepalive: Duration::from_secs(60),
             streams_per_trunk: 7,
+            handshakes: 9,
             kind: Kind::Teleport { proxy: NodeAddr { host: "teleport.example.org".into(), port: 3023 } },
         }
     );
@@ -143,7 +145,7 @@ fn every_key_arrives() {
             cluster: Some("leaf".into()),
             login: Some("admin".into()),
             identity: Some("bot".into()),
-            rule: "route 1 (/etc/natssh.toml:18)".into(),
+            rule: "route 1 (/etc/natssh.toml:19)".into(),
         }
     );
 }

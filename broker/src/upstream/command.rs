@@ -11,6 +11,7 @@ pub use process::{Pipes, Process, Processes};
 
 use super::direct::OpenStream;
 use super::{Ask, Stream};
+use crate::admission::{Admission, Gates, Place};
 use crate::config;
 use crate::failures::{record, unix_now};
 use crate::proxy_command::{ProxyCommand, Unfit, Values};
@@ -39,11 +40,17 @@ pub struct Command {
     failed: AtomicU64,
     cut: Arc<AtomicU64>,
     last_error: Mutex<Option<FailureRecord>>,
+    gates: Gates,
 }
 
 impl Command {
     /// The upstream of that name; its processes are kept among `processes`.
-    pub fn new(settings: &config::Upstream, command: ProxyCommand, processes: Arc<Processes>) -> Self {
+    pub fn new(
+        settings: &config::Upstream,
+        command: ProxyCommand,
+        processes: Arc<Processes>,
+        admission: &Arc<Admission>,
+    ) -> Self {
         Self {
             name: settings.name.clone(),
             command,
@@ -55,14 +62,16 @@ impl Command {
             failed: AtomicU64::new(0),
             cut: Arc::default(),
             last_error: Mutex::default(),
+            gates: Gates::new(admission, &settings.name, settings.handshakes),
         }
     }
 
     pub(super) async fn open(&self, ask: &Ask) -> Result<Stream, Failure> {
         match self.start(ask).await {
-            Ok(mut process) => {
+            Ok((mut process, handshake)) => {
                 self.opened.fetch_add(1, Relaxed);
-                process.count(OpenStream::counted(&self.open), self.cut.clone());
+                handshake.stream_opened();
+                process.count(OpenStream::counted(&self.open, handshake), self.cut.clone());
                 Ok(Stream::Command(process))
             }
             Err(failure) => {
@@ -74,8 +83,8 @@ impl Command {
         }
     }
 
-    /// A process whose server has spoken, before the deadline.
-    async fn start(&self, ask: &Ask) -> Result<Process, Failure> {
+    /// A process whose server has spoken, before the deadline, and its place in front of that server.
+    async fn start(&self, ask: &Ask) -> Result<(Process, Place), Failure> {
         let deadline = ask.deadline.min(Instant::now() + self.connect_timeout);
         let values = Values {
             host: &ask.node.host,
@@ -84,6 +93,7 @@ impl Command {
             login: ask.node_login.as_deref(),
         };
         let line = self.command.expand(&values).map_err(|unfit| self.unfit(&unfit))?;
+        let handshake = self.gates.behind(None, &ask.node).enter(deadline).await?;
         let _place = self.place(&ask.node, deadline).await?;
         let mut process = Process::start(&line, ask.agent.as_deref(), &self.processes).map_err(|error| {
             Failure::new(FailureKind::Config, format!("{self} cannot be started: {error}"))
@@ -91,7 +101,7 @@ impl Command {
         })?;
         let node = &ask.node;
         let (kind, message) = match timeout_at(deadline, process.first_word()).await {
-            Ok(First::Byte) => return Ok(process),
+            Ok(First::Byte) => return Ok((process, handshake)),
             Ok(First::End(ended)) => {
                 let message = format!("{self} {ended} before {node} answered");
                 (FailureKind::Unreachable, with_reason(message, &process.last_words().await))
@@ -129,6 +139,7 @@ impl Command {
 
     pub(super) fn report(&self) -> status::Upstream {
         let mut entry = super::blank(&self.name, "command", &self.command.to_string());
+        (entry.handshakes, entry.told_busy) = self.gates.report();
         entry.streams = self.open.load(Relaxed);
         entry.streams_total = self.opened.load(Relaxed);
         entry.streams_cut = self.cut.load(Relaxed);

@@ -10,6 +10,7 @@ mod refusal;
 
 use super::trunks::{Dialled, Lease, Terms, Trunks};
 use super::{Ask, Stream};
+use crate::admission::{Admission, Gates};
 use crate::config;
 use crate::failures::{Failures, unix_now};
 use crate::identity::{AgentFault, Identity, IdentityError, Snapshot, Source, Watched};
@@ -38,6 +39,7 @@ pub struct Teleport {
     failures: Arc<Failures>,
     meter: Arc<Meter>,
     budget: Arc<Budget>,
+    gates: Gates,
     /// Trunks for each way of authenticating; nearly always one.
     sets: Mutex<BTreeMap<Who, Arc<Set>>>,
 }
@@ -69,8 +71,11 @@ impl Teleport {
         failures: Arc<Failures>,
         meter: Arc<Meter>,
         budget: Arc<Budget>,
+        admission: &Arc<Admission>,
     ) -> Arc<Self> {
-        Arc::new(Self { settings, proxy, identities, failures, meter, budget, sets: Mutex::default() })
+        let gates = Gates::new(admission, &settings.name, settings.handshakes);
+        let sets = Mutex::default();
+        Arc::new(Self { settings, proxy, identities, failures, meter, budget, gates, sets })
     }
 
     pub(super) async fn open(&self, ask: &Ask) -> Result<Stream, Failure> {
@@ -79,15 +84,16 @@ impl Teleport {
             Some(login) => set.logins.allow(login),
             None => set.allow_all_logins().await,
         }
+        let gate = self.gates.behind(self.cluster(ask), &ask.node);
         let mut offer_agent = set.records.load(Relaxed);
         loop {
             let identity = usable(&set.watched).await?;
-            let lease = set.trunks.lease(identity.generation, ask.deadline).await?;
+            let lease = set.trunks.lease_to(&gate, identity.generation, ask.deadline).await?;
             let request = self.request(ask);
             let opening = lease.connection().subsystem(&request, offer_agent || set.records.load(Relaxed));
             let refused = match timeout_at(ask.deadline, opening).await {
                 Ok(Ok(channel)) => {
-                    set.trunks.stream_opened();
+                    lease.stream_opened();
                     return Ok(Stream::Channel(channel, lease));
                 }
                 // Nothing was started: the next round leases another trunk, or waits for one.
@@ -148,6 +154,7 @@ impl Teleport {
         let mut entry = super::blank(&self.settings.name, "teleport", &self.proxy.to_string());
         entry.cluster.clone_from(&self.settings.cluster);
         entry.identity.clone_from(&self.settings.identity);
+        (entry.handshakes, entry.told_busy) = self.gates.report();
         for set in self.sets().values() {
             set.trunks.report(&mut entry);
         }
@@ -174,10 +181,14 @@ impl Teleport {
 
     /// `proxy:host:port@cluster`; the cluster is left out where the certificate decides.
     fn request(&self, ask: &Ask) -> String {
-        match ask.cluster.as_ref().or(self.settings.cluster.as_ref()) {
+        match self.cluster(ask) {
             Some(cluster) => format!("proxy:{}@{cluster}", ask.node),
             None => format!("proxy:{}", ask.node),
         }
+    }
+
+    fn cluster<'a>(&'a self, ask: &'a Ask) -> Option<&'a String> {
+        ask.cluster.as_ref().or(self.settings.cluster.as_ref())
     }
 
     fn silent(&self, node: &NodeAddr) -> Failure {
@@ -225,6 +236,8 @@ impl Teleport {
             keepalive: self.settings.keepalive,
             streams_per_trunk: self.settings.streams_per_trunk as u64,
             meter: self.meter.clone(),
+            gate: self.gates.dialled(&self.proxy),
+            dial_timeout: self.settings.connect_timeout,
         };
         let (logins, records) = (Logins::default(), Arc::new(AtomicBool::new(false)));
         let dialler = Arc::new(Dialler {

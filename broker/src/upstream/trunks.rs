@@ -11,6 +11,7 @@ use super::idle::IdleLimit;
 use super::ledger::{Health, Ledger, Limits, TrunkId};
 use super::outage::{IMPATIENT, Next, Outage};
 use super::trunk::{Seen, Trunk};
+use crate::admission::{Gate, Place};
 use crate::failures::{Failures, record, unix_now};
 use crate::metrics::Meter;
 use crate::ssh::{Connection, Ended};
@@ -52,6 +53,10 @@ pub struct Terms {
     pub streams_per_trunk: u64,
     /// Counts its dials.
     pub meter: Arc<Meter>,
+    /// The way into the server: each dial is a handshake with it.
+    pub gate: Gate,
+    /// A dial that has not been let in by then has failed.
+    pub dial_timeout: Duration,
 }
 
 /// The trunks of one upstream for one identity.
@@ -102,12 +107,22 @@ pub struct Lease {
     trunks: Arc<Trunks>,
     id: TrunkId,
     trunk: Arc<Trunk>,
+    /// In front of the node that the stream leads to; none for a stream that is not to be opened.
+    handshake: Option<Place>,
 }
 
 impl Lease {
     /// The connection to open the stream on.
     pub fn connection(&self) -> &Arc<Connection> {
         &self.trunk.connection
+    }
+
+    /// The stream is open: it is counted, and the handshake on it begins.
+    pub(super) fn stream_opened(&self) {
+        self.trunks.lock().facts.streams_total += 1;
+        if let Some(handshake) = &self.handshake {
+            handshake.stream_opened();
+        }
     }
 
     /// The upstream whose trunk this is.
@@ -153,6 +168,29 @@ impl Trunks {
         }
     }
 
+    /// The same, and a place in front of the node that `gate` leads to: for a stream.
+    ///
+    /// # Errors
+    /// As [`Trunks::lease`], or `Busy`.
+    pub async fn lease_to(
+        self: &Arc<Self>,
+        gate: &Gate,
+        generation: u64,
+        deadline: Instant,
+    ) -> Result<Lease, Failure> {
+        // Trunk first: who cannot have one must not be told that the node is busy.
+        let mut lease = self.lease(generation, deadline).await?;
+        lease.handshake = gate.try_enter();
+        if lease.handshake.is_none() {
+            // Who waits in the line must not fill a trunk.
+            drop(lease);
+            let handshake = gate.enter(deadline).await?;
+            lease = self.lease(generation, deadline).await?;
+            lease.handshake = Some(handshake);
+        }
+        Ok(lease)
+    }
+
     /// A lease, or when to look again at the latest.
     fn try_lease(self: &Arc<Self>, generation: u64) -> Result<Result<Lease, Instant>, Failure> {
         let now = Instant::now();
@@ -170,7 +208,7 @@ impl Trunks {
         if let Some(id) = state.ledger.take(generation, limits)
             && let Some(trunk) = state.trunks.get(&id).cloned()
         {
-            return Ok(Ok(Lease { trunks: self.clone(), id, trunk }));
+            return Ok(Ok(Lease { trunks: self.clone(), id, trunk, handshake: None }));
         }
         if state.dialling {
             return Ok(Err(now + IMPATIENT));
@@ -202,6 +240,10 @@ impl Trunks {
         state.dialling = true;
         let trunks = self.clone();
         tokio::spawn(async move {
+            let _place = match trunks.terms.gate.enter(Instant::now() + trunks.terms.dial_timeout).await {
+                Ok(place) => place,
+                Err(failure) => return trunks.dial_failed(failure, 0),
+            };
             let begun = Instant::now();
             // A panic in the dial must not leave `dialling` set for ever.
             let dialled = tokio::spawn((trunks.dial)()).await.unwrap_or_else(|_| {
@@ -357,11 +399,6 @@ impl Trunks {
     /// True for a while after the proxy came back: nodes rejoin within seconds.
     pub fn rejoining(&self) -> bool {
         self.lock().reconnected_at.is_some_and(|at| at.elapsed() < REJOINING)
-    }
-
-    /// Counts a stream that was opened.
-    pub fn stream_opened(&self) {
-        self.lock().facts.streams_total += 1;
     }
 
     /// The proxy named the cluster's idle limit.

@@ -117,9 +117,29 @@ pub struct Upstream {
     /// The idle limit of the cluster, learned from trunks that were cut by it.
     #[serde(default)]
     pub idle_limit_seconds: Option<u64>,
+    /// Servers with handshakes in flight or callers waiting for one, the fullest first (at most 10).
+    #[serde(default)]
+    pub handshakes: Vec<Handshakes>,
+    /// Callers that were told "busy", because their turn for a handshake did not come in time.
+    #[serde(default)]
+    pub told_busy: u64,
     /// Things a person should know though nothing failed.
     #[serde(default)]
     pub warnings: Vec<String>,
+}
+
+/// The handshakes in front of one server. A stream counts for its first 2 s, because its
+/// handshake cannot be seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handshakes {
+    /// `host:port` as the upstream reaches it.
+    pub server: String,
+    /// Handshakes that may be going on now.
+    pub in_flight: u64,
+    /// Callers that wait for their turn.
+    pub waiting: u64,
+    /// No more are in flight than this.
+    pub limit: u64,
 }
 
 /// One connection of an upstream.
