@@ -5,12 +5,10 @@
 //! everything else about it is decided here, as ssh(1) does in sshconnect.c:
 //! a certificate first, its plain key next, and nothing unknown is believed.
 //!
-//! Where OpenSSH versions differ, this follows 10.3: a host certificate without
-//! principals names no host, and principals may hold wildcards. On ports other
-//! than 22 it is stricter in two corners: what is revoked for the bare host is
-//! revoked, and a key known of the bare host does not excuse a certificate's key
-//! that contradicts one known of the port.
+//! docs/host-keys.md lists where it means to differ from ssh, and a test compares.
 
+#[cfg(test)]
+mod differential;
 mod error;
 #[cfg(test)]
 mod tests;
