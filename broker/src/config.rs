@@ -44,6 +44,22 @@ pub struct Settings {
     pub warnings: Vec<String>,
 }
 
+impl Settings {
+    /// The upstreams, each after the one that it is reached by.
+    #[must_use]
+    pub fn in_order(&self) -> Vec<&Upstream> {
+        let mut ordered: Vec<&Upstream> = self.upstreams.values().collect();
+        ordered.sort_by_key(|upstream| self.depth(upstream));
+        ordered
+    }
+
+    /// How many upstreams are on the way to one; `check` refuses circles.
+    fn depth(&self, upstream: &Upstream) -> usize {
+        let below = upstream.via().and_then(|via| self.upstreams.get(via));
+        below.map_or(0, |below| 1 + self.depth(below))
+    }
+}
+
 /// One upstream, all defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upstream {
@@ -77,10 +93,25 @@ pub enum Kind {
         /// Where it listens.
         proxy: NodeAddr,
     },
+    /// An OpenSSH server that forwards.
+    Bastion(Bastion),
     /// Plain TCP.
     Direct,
     /// A ProxyCommand.
     Command(ProxyCommand),
+}
+
+/// What a bastion has that others have not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bastion {
+    /// Where it listens.
+    pub host: NodeAddr,
+    /// The login where neither the upstream nor the route names one: this machine's user, as with ssh.
+    pub login: String,
+    /// The upstream that reaches it; none for plain TCP.
+    pub via: Option<String>,
+    /// The path of a socket on the bastion, with `{node}` and `{port}` in it, instead of the node's own address.
+    pub socket: Option<String>,
 }
 
 impl Upstream {
@@ -100,12 +131,22 @@ impl Upstream {
         }
     }
 
-    /// The proxy's address, for an upstream that has one.
+    /// The upstream that reaches this one; none for plain TCP.
+    #[must_use]
+    pub fn via(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Bastion(bastion) => bastion.via.as_deref(),
+            Kind::Teleport { .. } | Kind::Command(_) | Kind::Direct => None,
+        }
+    }
+
+    /// The address of the server in between, for an upstream that has one and is reached directly.
     #[must_use]
     pub fn proxy(&self) -> Option<&NodeAddr> {
         match &self.kind {
             Kind::Teleport { proxy } => Some(proxy),
-            Kind::Direct | Kind::Command(_) => None,
+            Kind::Bastion(Bastion { host, via: None, .. }) => Some(host),
+            Kind::Bastion(_) | Kind::Direct | Kind::Command(_) => None,
         }
     }
 }
@@ -121,6 +162,8 @@ pub struct Environment {
     pub home: PathBuf,
     /// `TELEPORT_HOME`: the folder of tsh, usually `~/.tsh`.
     pub teleport_home: Option<OsString>,
+    /// The user's name on this machine.
+    pub user: String,
 }
 
 impl Environment {
@@ -133,6 +176,7 @@ impl Environment {
             config_dir: dirs::config_dir(),
             home: dirs::home_dir().unwrap_or_else(|| PathBuf::from("/")),
             teleport_home: variable("TELEPORT_HOME"),
+            user: user(),
         }
     }
 
@@ -149,6 +193,20 @@ impl Environment {
         let usual = || Some(self.config_dir.as_ref()?.join("natssh/natssh.toml"));
         self.natssh_config.clone().or_else(usual)
     }
+}
+
+/// The name of the user that this process runs as, as ssh finds it: from the system, not from a variable.
+fn user() -> String {
+    let uid = rustix::process::getuid().as_raw();
+    let of_line = |line: &str| {
+        let mut fields = line.split(':');
+        let (name, id) = (fields.next()?, fields.nth(1)?);
+        (id.parse() == Ok(uid)).then(|| name.to_owned())
+    };
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let of_system = passwd.lines().find_map(of_line);
+    // An account that only a directory service knows is in no file.
+    of_system.or_else(|| std::env::var("USER").ok()).unwrap_or_else(|| uid.to_string())
 }
 
 /// Reads, checks and resolves the configuration. It reads files, so async callers put it on a blocking thread.

@@ -8,7 +8,7 @@ use crate::identity::{Source, Watched};
 use crate::metrics::{Carried, Meter, Meters};
 use crate::ssh::{Budget, TOTAL_LIMIT};
 use crate::ssh_config::derived;
-use crate::upstream::{Ask, Command, Direct, Processes, Stream, Teleport, Upstream};
+use crate::upstream::{Ask, Bastion, Command, Direct, Identities, Processes, Stream, Teleport, Upstream};
 use natssh_wire::{Failure, FailureKind, NodeAddr, status};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -46,7 +46,7 @@ pub struct Reach {
     /// The configuration.
     pub settings: Settings,
     upstreams: BTreeMap<String, Arc<Upstream>>,
-    identities: Arc<BTreeMap<String, Arc<Watched>>>,
+    identities: Identities,
     lookers: BTreeMap<String, Arc<Looker>>,
     failures: Arc<Failures>,
     meters: Arc<Meters>,
@@ -113,14 +113,18 @@ impl Reach {
         let same_identities = settings.identities == self.settings.identities;
         let identities = if same_identities { self.identities.clone() } else { Arc::new(identities) };
         let mut upstreams = BTreeMap::new();
-        for (name, wanted) in &settings.upstreams {
-            let same = same_identities && self.settings.upstreams.get(name) == Some(wanted);
+        for wanted in settings.in_order() {
+            let name = &wanted.name;
+            let via = wanted.via().and_then(|via| upstreams.get(via)).cloned();
+            let same = same_identities
+                && self.settings.upstreams.get(name) == Some(wanted)
+                && wanted.via().is_none_or(|via| same_upstream(&self.upstreams, &upstreams, via));
             let old = self.upstreams.get(name).filter(|_| same).cloned();
-            let upstream = old.unwrap_or_else(|| Arc::new(self.build(wanted, &identities)));
+            let upstream = old.unwrap_or_else(|| Arc::new(self.build(wanted, via, &identities)));
             upstreams.insert(name.clone(), upstream);
         }
         for (name, old) in &self.upstreams {
-            if !upstreams.get(name).is_some_and(|new| Arc::ptr_eq(new, old)) {
+            if !same_upstream(&self.upstreams, &upstreams, name) {
                 old.drain();
             }
         }
@@ -141,13 +145,24 @@ impl Reach {
     fn build(
         &self,
         settings: &config::Upstream,
-        identities: &Arc<BTreeMap<String, Arc<Watched>>>,
+        via: Option<Arc<Upstream>>,
+        identities: &Identities,
     ) -> Upstream {
         let meter = self.meters.of(&settings.name);
         match &settings.kind {
             Kind::Teleport { proxy } => Upstream::Teleport(Teleport::new(
                 settings.clone(),
                 proxy.clone(),
+                identities.clone(),
+                self.failures.clone(),
+                meter,
+                self.budget.clone(),
+                &self.admission,
+            )),
+            Kind::Bastion(bastion) => Upstream::Bastion(Bastion::new(
+                settings.clone(),
+                bastion.clone(),
+                via,
                 identities.clone(),
                 self.failures.clone(),
                 meter,
@@ -267,4 +282,13 @@ impl Reach {
     pub fn unread_bytes(&self) -> usize {
         self.budget.used()
     }
+}
+
+/// Whether an upstream of that name went on unchanged.
+fn same_upstream(
+    old: &BTreeMap<String, Arc<Upstream>>,
+    new: &BTreeMap<String, Arc<Upstream>>,
+    name: &str,
+) -> bool {
+    matches!((old.get(name), new.get(name)), (Some(old), Some(new)) if Arc::ptr_eq(old, new))
 }

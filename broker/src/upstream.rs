@@ -1,26 +1,34 @@
 //! Upstreams: what opens byte streams to nodes.
 
+mod bastion;
 mod command;
 mod direct;
 mod idle;
 mod ledger;
 mod outage;
+mod sets;
 mod teleport;
 mod trunk;
 mod trunks;
+mod trust;
 
+pub use bastion::Bastion;
 pub use command::{Command, Pipes, Process, Processes};
 pub use direct::{Direct, OpenStream};
+pub use sets::Identities;
 pub use teleport::Teleport;
 #[cfg(any(test, fuzzing))]
 pub(crate) use teleport::fuzzing;
 pub use trunks::Lease;
 
+use crate::splice::{self, Ended, Traffic};
 use crate::ssh::Channel;
+use bytes::Bytes;
 use natssh_wire::{Failure, NodeAddr, status};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
 /// What a caller wants opened.
@@ -44,6 +52,15 @@ pub struct Ask {
     pub deadline: Instant,
 }
 
+impl Ask {
+    /// For the way to a server that natssh itself wants to speak to.
+    fn for_trunk(server: &NodeAddr, agent: Option<PathBuf>, deadline: Instant) -> Self {
+        let node = server.clone();
+        let name = server.host.clone();
+        Self { node, name, cluster: None, login: None, identity: None, node_login: None, agent, deadline }
+    }
+}
+
 /// An open byte stream to a node.
 pub enum Stream {
     /// A channel on a trunk, and the place it takes there.
@@ -54,8 +71,39 @@ pub enum Stream {
     Command(Process),
 }
 
+impl Stream {
+    /// Carries bytes between a client and the node until both have ended. `early`
+    /// are bytes of the client's that were read together with its request.
+    pub async fn carry(self, client: UnixStream, early: Bytes, traffic: &Traffic) -> Ended {
+        match self {
+            Self::Channel(channel, lease) => {
+                let ended = splice::channel(client, early, &channel, traffic).await;
+                // A stream ended before its time; what the server said may be worth learning.
+                if let Some(limit) = teleport::refusal::idle_limit(&channel.stderr()) {
+                    lease.trunks().learn_idle_limit(limit);
+                }
+                ended
+            }
+            Self::Tcp(socket, _counted) => splice::tcp(client, early, socket, traffic).await,
+            Self::Command(process) => splice::command(client, early, process, traffic).await,
+        }
+    }
+
+    /// The same bytes at a socket, for an SSH connection of natssh's own, whose streams are what is counted.
+    ///
+    /// # Errors
+    /// There are no descriptors left.
+    fn into_socket(self) -> io::Result<UnixStream> {
+        let (ours, theirs) = UnixStream::pair()?;
+        tokio::spawn(async move { self.carry(theirs, Bytes::new(), &Traffic::default()).await });
+        Ok(ours)
+    }
+}
+
 /// One upstream.
 pub enum Upstream {
+    /// Any OpenSSH server.
+    Bastion(Arc<Bastion>),
     /// A Teleport proxy.
     Teleport(Arc<Teleport>),
     /// Plain TCP.
@@ -72,6 +120,7 @@ impl Upstream {
     pub async fn open(&self, ask: &Ask) -> Result<Stream, Failure> {
         match self {
             Self::Teleport(teleport) => teleport.open(ask).await,
+            Self::Bastion(bastion) => bastion.open(ask).await,
             Self::Direct(direct) => direct.open(ask).await,
             Self::Command(command) => command.open(ask).await,
         }
@@ -84,14 +133,26 @@ impl Upstream {
     pub async fn probe(&self, deadline: Instant) -> Result<(), Failure> {
         match self {
             Self::Teleport(teleport) => teleport.probe(deadline).await,
+            Self::Bastion(bastion) => bastion.probe(deadline).await,
             Self::Direct(_) | Self::Command(_) => Ok(()),
         }
     }
 
     /// Takes no new streams; open ones go on.
     pub fn drain(&self) {
-        if let Self::Teleport(teleport) = self {
-            teleport.drain();
+        match self {
+            Self::Teleport(teleport) => teleport.drain(),
+            Self::Bastion(bastion) => bastion.drain(),
+            Self::Direct(_) | Self::Command(_) => {}
+        }
+    }
+
+    /// Whether trunks of it may need the agent of whoever asks.
+    fn needs_agent(&self) -> bool {
+        match self {
+            Self::Teleport(teleport) => teleport.needs_agent(),
+            Self::Bastion(bastion) => bastion.needs_agent(),
+            Self::Direct(_) | Self::Command(_) => false,
         }
     }
 
@@ -99,6 +160,7 @@ impl Upstream {
     pub fn report(&self) -> status::Upstream {
         match self {
             Self::Teleport(teleport) => teleport.report(),
+            Self::Bastion(bastion) => bastion.report(),
             Self::Direct(direct) => direct.report(),
             Self::Command(command) => command.report(),
         }

@@ -46,43 +46,42 @@ impl Checker<'_> {
                 format!("{title}: \"direct\" is the name of plain TCP; call this upstream otherwise"),
             );
         }
-        match kind.value {
-            KindWord::Teleport => {
-                self.identity_exists(&title, table.identity.as_ref());
-                if table.identity.is_none() && self.file.identities.len() > 1 {
-                    let names: Vec<_> = self.file.identities.keys().map(String::as_str).collect();
-                    let message = format!(
-                        "{title}: there are several identities; choose one with identity = \"…\": {}",
-                        names.join(", ")
-                    );
-                    self.complain(table.line, message);
-                }
+        for (key, line) in table.keys() {
+            if let Some(line) = line.filter(|_| !kind.value.knows(key)) {
+                let whom = kind.value.in_words();
+                self.complain(line, format!("{title}: {key} means nothing to {whom}"));
             }
-            KindWord::Command | KindWord::Direct => self.knows_no_trunk(&title, kind.value, table),
         }
-        if kind.value != KindWord::Command
-            && let Some(command) = &table.command
-        {
-            let message = format!("{title}: command means nothing to {}", in_words(kind.value));
-            self.complain(command.line, message);
+        if kind.value.has_trunks() {
+            self.identity_exists(&title, table.identity.as_ref());
+            if table.identity.is_none() && self.file.identities.len() > 1 {
+                let names: Vec<_> = self.file.identities.keys().map(String::as_str).collect();
+                let message = format!(
+                    "{title}: there are several identities; choose one with identity = \"…\": {}",
+                    names.join(", ")
+                );
+                self.complain(table.line, message);
+            }
+        }
+        if let Some(via) = &table.via {
+            self.upstream_exists(&title, via);
+            self.via_ends(&title, name, via);
         }
     }
 
-    /// Complains about keys of upstreams that have trunks.
-    fn knows_no_trunk(&mut self, title: &str, kind: KindWord, table: &UpstreamTable) {
-        let foreign = [
-            ("proxy", table.proxy.as_ref().map(|at| at.line)),
-            ("cluster", table.cluster.as_ref().map(|at| at.line)),
-            ("identity", table.identity.as_ref().map(|at| at.line)),
-            ("login", table.login.as_ref().map(|at| at.line)),
-            ("known_hosts", table.known_hosts.as_ref().map(|at| at.line)),
-            ("streams_per_trunk", table.streams_per_trunk.as_ref().map(|at| at.line)),
-            ("keepalive", table.keepalive.as_ref().map(|at| at.line)),
-        ];
-        for (key, line) in foreign {
-            if let Some(line) = line {
-                self.complain(line, format!("{title}: {key} means nothing to {}", in_words(kind)));
+    /// A chain of bastions must lead somewhere.
+    fn via_ends(&mut self, title: &str, name: &str, via: &At<String>) {
+        let mut passed = vec![name];
+        let mut next = Some(via.value.as_str());
+        while let Some(upstream) = next {
+            if passed.contains(&upstream) {
+                passed.push(upstream);
+                self.complain(via.line, format!("{title}: via goes in a circle: {}", passed.join(" via ")));
+                return;
             }
+            passed.push(upstream);
+            let table = self.file.upstreams.get(upstream);
+            next = table.and_then(|table| table.via.as_ref()).map(|via| via.value.as_str());
         }
     }
 
@@ -136,28 +135,24 @@ impl Checker<'_> {
         }
         self.identity_exists(title, route.identity.as_ref());
         let target = route.upstream.as_ref().map(|upstream| upstream.value.as_str());
-        if let Some(kind) = target.and_then(|name| self.without_trunks(name)) {
-            for (key, line) in [
-                ("cluster", route.cluster.as_ref().map(|at| at.line)),
-                ("login", route.login.as_ref().map(|at| at.line)),
-                ("identity", route.identity.as_ref().map(|at| at.line)),
-            ] {
-                if let Some(line) = line {
-                    let message = format!("{title}: {key} means nothing to {}", in_words(kind));
-                    self.complain(line, message);
-                }
+        let Some(kind) = target.and_then(|name| self.kind_of(name)) else { return };
+        for (key, line) in [
+            ("cluster", route.cluster.as_ref().map(|at| at.line)),
+            ("login", route.login.as_ref().map(|at| at.line)),
+            ("identity", route.identity.as_ref().map(|at| at.line)),
+        ] {
+            if let Some(line) = line.filter(|_| !kind.knows(key)) {
+                self.complain(line, format!("{title}: {key} means nothing to {}", kind.in_words()));
             }
         }
     }
 
-    /// The kind of an upstream that authenticates nowhere.
-    fn without_trunks(&self, upstream: &str) -> Option<KindWord> {
-        let kind = match self.file.upstreams.get(upstream) {
-            Some(table) => table.kind.as_ref()?.value,
-            None if upstream == DIRECT => KindWord::Direct,
-            None => return None,
-        };
-        matches!(kind, KindWord::Command | KindWord::Direct).then_some(kind)
+    /// The kind of an upstream; none for a tsh profile, which knows every key.
+    fn kind_of(&self, upstream: &str) -> Option<KindWord> {
+        match self.file.upstreams.get(upstream) {
+            Some(table) => table.kind.as_ref().map(|kind| kind.value),
+            None => (upstream == DIRECT).then_some(KindWord::Direct),
+        }
     }
 
     fn upstream_exists(&mut self, title: &str, name: &At<String>) {
@@ -193,13 +188,5 @@ impl Checker<'_> {
 
     fn complain(&mut self, line: usize, message: impl Into<String>) {
         self.complaints.push(Complaint { line, message: message.into() });
-    }
-}
-
-fn in_words(kind: KindWord) -> &'static str {
-    match kind {
-        KindWord::Teleport => "a Teleport proxy (kind = \"teleport\")",
-        KindWord::Command => "a ProxyCommand (kind = \"command\")",
-        KindWord::Direct => "plain TCP (kind = \"direct\")",
     }
 }

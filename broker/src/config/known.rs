@@ -14,6 +14,8 @@ use std::path::PathBuf;
 pub(super) struct Known {
     /// The home folder, for `~/`.
     pub(super) home: PathBuf,
+    /// The user's name on this machine.
+    pub(super) user: String,
     /// The folder of tsh.
     pub(super) tsh_home: PathBuf,
     /// The current tsh profile.
@@ -40,7 +42,12 @@ pub(super) struct TshProfile {
 impl Known {
     /// Reads the current tsh profile.
     pub(super) fn look_up(env: &Environment) -> Self {
-        let mut known = Self { home: env.home.clone(), tsh_home: env.tsh_home(), ..Self::default() };
+        let mut known = Self {
+            home: env.home.clone(),
+            user: env.user.clone(),
+            tsh_home: env.tsh_home(),
+            ..Self::default()
+        };
         match tsh::current_profile(&known.tsh_home) {
             Ok(Some(profile)) => known.take(&profile),
             Ok(None) => {}

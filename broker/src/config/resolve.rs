@@ -5,7 +5,7 @@
 
 use super::file::{At, File, IdentityTable, KindWord, RouteTable, UpstreamTable};
 use super::known::{Known, TshProfile};
-use super::{Kind, Settings, Upstream};
+use super::{Bastion, Kind, Settings, Upstream};
 use crate::identity::Source;
 use crate::pattern::Pattern;
 use crate::routes::{DIRECT, Origin, Routes, Rule};
@@ -17,6 +17,8 @@ use std::time::Duration;
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// After this silence a trunk is suspect; after three times this it is closed.
 pub const KEEPALIVE: Duration = Duration::from_secs(15);
+/// The identity of a bastion in a file that has none: what stock ssh would have offered.
+const CALLERS_AGENT: &str = "agent";
 /// What tbot puts on one connection too; a proxy has no limit of its own.
 pub const STREAMS_PER_TRUNK: u32 = 100;
 /// Handshakes that one server sees at a time: sshd drops connections from the tenth on (MaxStartups).
@@ -49,8 +51,12 @@ pub(super) fn resolve(path: Option<&Path>, file: &File, known: &Known) -> Settin
     settings.upstreams.entry(DIRECT.into()).or_insert_with(|| Upstream::direct(DIRECT));
     for upstream in settings.upstreams.values() {
         if let Some(name) = &upstream.identity {
-            // Nobody is logged in and the file names no identity: whatever tsh logs in to later.
-            settings.identities.entry(name.clone()).or_insert_with(|| resolver.tsh(None));
+            let implied = || match upstream.kind {
+                Kind::Bastion(_) => Source::Agent(None),
+                // Nobody is logged in and the file names no identity: whatever tsh logs in to later.
+                Kind::Teleport { .. } | Kind::Command(_) | Kind::Direct => resolver.tsh(None),
+            };
+            settings.identities.entry(name.clone()).or_insert_with(implied);
         }
     }
     settings.routes = resolver.routes(&settings.upstreams);
@@ -65,34 +71,50 @@ struct Resolver<'r> {
 
 impl Resolver<'_> {
     fn upstream(&self, name: &str, table: &UpstreamTable) -> Upstream {
-        let (Some(KindWord::Teleport), Some(proxy)) =
-            (value(table.kind.as_ref()), value(table.proxy.as_ref()))
-        else {
-            let command = value(table.kind.as_ref()).filter(|kind| *kind == KindWord::Command);
-            let command = command.and(value(table.command.as_ref()));
-            return Upstream {
-                connect_timeout: value(table.connect_timeout.as_ref()).unwrap_or(CONNECT_TIMEOUT),
-                handshakes: value(table.handshakes.as_ref()).unwrap_or(HANDSHAKES) as usize,
-                kind: command.map_or(Kind::Direct, Kind::Command),
-                ..Upstream::direct(name)
-            };
-        };
-        let identity = value(table.identity.as_ref()).unwrap_or_else(|| self.only_identity());
-        Upstream {
-            name: name.into(),
-            cluster: value(table.cluster.as_ref()).or_else(|| self.cluster_of(&identity)),
-            identity: Some(identity),
+        let known_hosts =
+            |files: &At<Vec<At<String>>>| files.value.iter().map(|file| self.path(&file.value)).collect();
+        let common = Upstream {
             login: value(table.login.as_ref()),
-            known_hosts: value(table.known_hosts.as_ref())
-                .unwrap_or_default()
-                .iter()
-                .map(|file| self.path(&file.value))
-                .collect(),
+            known_hosts: table.known_hosts.as_ref().map(known_hosts).unwrap_or_default(),
             connect_timeout: value(table.connect_timeout.as_ref()).unwrap_or(CONNECT_TIMEOUT),
             keepalive: value(table.keepalive.as_ref()).unwrap_or(KEEPALIVE),
             streams_per_trunk: value(table.streams_per_trunk.as_ref()).unwrap_or(STREAMS_PER_TRUNK) as usize,
-            handshakes: value(table.handshakes.as_ref()).unwrap_or(TELEPORT_HANDSHAKES) as usize,
-            kind: Kind::Teleport { proxy },
+            handshakes: value(table.handshakes.as_ref()).unwrap_or(HANDSHAKES) as usize,
+            ..Upstream::direct(name)
+        };
+        match (table.kind.as_ref().map(|kind| kind.value), &table.proxy, &table.host) {
+            (Some(KindWord::Teleport), Some(proxy), _) => {
+                let identity = value(table.identity.as_ref()).unwrap_or_else(|| self.only_identity());
+                Upstream {
+                    cluster: value(table.cluster.as_ref()).or_else(|| self.cluster_of(&identity)),
+                    identity: Some(identity),
+                    handshakes: value(table.handshakes.as_ref()).unwrap_or(TELEPORT_HANDSHAKES) as usize,
+                    kind: Kind::Teleport { proxy: proxy.value.clone() },
+                    ..common
+                }
+            }
+            (Some(KindWord::Bastion), _, Some(host)) => {
+                let only = || self.file.identities.keys().next().cloned();
+                let identity = value(table.identity.as_ref()).or_else(only);
+                let bastion = Bastion {
+                    host: host.value.clone(),
+                    login: self.known.user.clone(),
+                    via: value(table.via.as_ref()),
+                    socket: value(table.socket.as_ref()),
+                };
+                let files = ["~/.ssh/known_hosts", "/etc/ssh/ssh_known_hosts"].map(|file| self.path(file));
+                Upstream {
+                    identity: Some(identity.unwrap_or_else(|| CALLERS_AGENT.into())),
+                    known_hosts: table.known_hosts.as_ref().map_or_else(|| files.to_vec(), known_hosts),
+                    kind: Kind::Bastion(bastion),
+                    ..common
+                }
+            }
+            (Some(KindWord::Command), ..) => {
+                let kind = table.command.as_ref().map_or(Kind::Direct, |at| Kind::Command(at.value.clone()));
+                Upstream { kind, ..common }
+            }
+            _ => common,
         }
     }
 
@@ -145,6 +167,7 @@ impl Resolver<'_> {
         let profile = self.known.current.as_ref().map(|profile| &profile.name);
         let of_file = |upstream: &&Upstream| self.file.upstreams.contains_key(&upstream.name);
         let of_profile = |upstream: &&Upstream| !of_file(upstream) && Some(&upstream.name) == profile;
+        rules.extend(upstreams.values().filter_map(Self::of_inner_bastion));
         rules.extend(upstreams.values().filter(of_file).filter_map(|upstream| self.by_ending(upstream)));
         rules.extend(upstreams.values().filter(of_profile).filter_map(|upstream| self.by_ending(upstream)));
         if let Some(default) = &self.file.default {
@@ -183,6 +206,13 @@ impl Resolver<'_> {
             identity: value(table.identity.as_ref()),
             ..Rule::new(hosts, &name, Origin::Route { number, place: self.place(table.line) })
         }
+    }
+
+    /// A bastion behind another upstream is itself reached through that: the way to it must not lead through it.
+    fn of_inner_bastion(upstream: &Upstream) -> Option<Rule> {
+        let Kind::Bastion(Bastion { host, via: Some(via), .. }) = &upstream.kind else { return None };
+        let hosts = vec![Pattern::parse(&host.host).ok()?];
+        Some(Rule::new(hosts, via, Origin::Names { upstream: upstream.name.clone() }))
     }
 
     /// The rule of an upstream for names that say by their end where they belong.

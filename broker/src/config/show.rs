@@ -50,7 +50,7 @@ pub(super) fn show(settings: &Settings, file: &File) -> String {
 
 fn show_upstream(page: &mut String, upstream: &Upstream, table: Option<&UpstreamTable>) {
     let unwritten = match (&upstream.kind, table) {
-        (Kind::Teleport { .. }, None) => "tsh profile",
+        (Kind::Teleport { .. } | Kind::Bastion(_), None) => "tsh profile",
         (Kind::Direct | Kind::Command(_), None) => "always there",
         (_, Some(_)) => "default",
     };
@@ -68,7 +68,24 @@ fn show_upstream(page: &mut String, upstream: &Upstream, table: Option<&Upstream
             entry(page, "kind", "\"teleport\"", &origin(table.and_then(|t| t.kind.as_ref()), unwritten));
             let written = table.and_then(|t| t.proxy.as_ref());
             entry(page, "proxy", &quoted(&proxy.to_string()), &origin(written, unwritten));
-            show_teleport(page, upstream, table, unwritten);
+            show_cluster(page, upstream, table, unwritten);
+            show_trunks(page, upstream, table, unwritten);
+        }
+        Kind::Bastion(bastion) => {
+            entry(page, "kind", "\"bastion\"", &origin(table.and_then(|t| t.kind.as_ref()), unwritten));
+            let written = table.and_then(|t| t.host.as_ref());
+            entry(page, "host", &quoted(&bastion.host.to_string()), &origin(written, unwritten));
+            match &bastion.via {
+                Some(via) => {
+                    entry(page, "via", &quoted(via), &origin(table.and_then(|t| t.via.as_ref()), unwritten));
+                }
+                None => put(page, "# via: none, it is dialled directly"),
+            }
+            if let Some(socket) = &bastion.socket {
+                let written = table.and_then(|t| t.socket.as_ref());
+                entry(page, "socket", &quoted(socket), &origin(written, unwritten));
+            }
+            show_trunks(page, upstream, table, unwritten);
         }
     }
     let written = table.and_then(|t| t.handshakes.as_ref());
@@ -77,7 +94,7 @@ fn show_upstream(page: &mut String, upstream: &Upstream, table: Option<&Upstream
     entry(page, "connect_timeout", &duration(upstream.connect_timeout), &origin(written, "default"));
 }
 
-fn show_teleport(page: &mut String, upstream: &Upstream, table: Option<&UpstreamTable>, unwritten: &str) {
+fn show_cluster(page: &mut String, upstream: &Upstream, table: Option<&UpstreamTable>, unwritten: &str) {
     match &upstream.cluster {
         Some(cluster) => {
             let written = table.and_then(|t| t.cluster.as_ref());
@@ -86,6 +103,9 @@ fn show_teleport(page: &mut String, upstream: &Upstream, table: Option<&Upstream
         }
         None => put(page, "# cluster: the one that the certificate names"),
     }
+}
+
+fn show_trunks(page: &mut String, upstream: &Upstream, table: Option<&UpstreamTable>, unwritten: &str) {
     if let Some(identity) = &upstream.identity {
         let written = table.and_then(|t| t.identity.as_ref());
         entry(page, "identity", &quoted(identity), &origin(written, unwritten));
@@ -94,7 +114,10 @@ fn show_teleport(page: &mut String, upstream: &Upstream, table: Option<&Upstream
         Some(login) => {
             entry(page, "login", &quoted(login), &origin(table.and_then(|t| t.login.as_ref()), unwritten));
         }
-        None => put(page, "# login: the certificate's first principal"),
+        None => match &upstream.kind {
+            Kind::Bastion(bastion) => put(page, &format!("# login: {}", bastion.login.escape_debug())),
+            _ => put(page, "# login: the certificate's first principal"),
+        },
     }
     if !upstream.known_hosts.is_empty() {
         let written = table.and_then(|t| t.known_hosts.as_ref());

@@ -246,7 +246,8 @@ cluster = "leaf"
 /etc/natssh.toml:10: [upstream.direct]: "direct" is the name of plain TCP; call this upstream otherwise
 /etc/natssh.toml:11: [upstream.direct]: proxy "https://teleport.example.com" is a URL; write the SSH address of the proxy, such as "teleport.example.com:3023"
 /etc/natssh.toml:14: [upstream.plain]: cluster means nothing to plain TCP (kind = "direct")
-/etc/natssh.toml:16: [upstream.hop]: kind "bastion" is not offered by this version; there is "teleport", "command" and "direct"
+/etc/natssh.toml:15: [upstream.hop]: host is missing
+/etc/natssh.toml:15: [upstream.hop]: there are several identities; choose one with identity = "…": me, you
 /etc/natssh.toml:19: [identity.me]: file "id" must begin with / or ~/, because the broker has no working directory of yours
 /etc/natssh.toml:20: [identity.you]: needs one of tsh, file, directory, key or agent
 /etc/natssh.toml:21: [identity.you]: home means nothing without tsh
@@ -285,7 +286,7 @@ fn small_mistakes_of_form_each_get_a_sentence() {
         ("default = \"\"", "1: default is empty"),
         (
             "[upstream.a]\nkind = \"telport\"",
-            "2: [upstream.a]: kind \"telport\" is unknown; there is \"teleport\", \"command\" and \"direct\"",
+            "2: [upstream.a]: kind \"telport\" is unknown; there is \"teleport\", \"bastion\", \"command\" and \"direct\"",
         ),
         ("[upstream.a]\nkind = \"command\"", "1: [upstream.a]: command is missing"),
         (

@@ -3,8 +3,7 @@
 use super::local::Answer;
 use crate::broker::Broker;
 use crate::reach::{Opened, Reach, Request};
-use crate::splice::{self, Ended};
-use crate::upstream::{Stream, Teleport};
+use crate::splice::Ended;
 use http_body_util::Full;
 use hyper::Response;
 use hyper::body::{Bytes, Incoming};
@@ -67,15 +66,7 @@ async fn carry(reach: &Reach, node: &NodeAddr, upgraded: Upgraded, opened: Opene
     // The door serves nothing but unix sockets.
     let Ok(parts) = upgraded.downcast::<TokioIo<UnixStream>>() else { return };
     let (client, early) = (parts.io.into_inner(), parts.read_buf);
-    let ended = match stream {
-        Stream::Channel(channel, lease) => {
-            let ended = splice::channel(client, early, &channel, &carried.traffic).await;
-            Teleport::learn_from(&lease, &channel.stderr());
-            ended
-        }
-        Stream::Tcp(socket, _counted) => splice::tcp(client, early, socket, &carried.traffic).await,
-        Stream::Command(process) => splice::command(client, early, process, &carried.traffic).await,
-    };
+    let ended = stream.carry(client, early, &carried.traffic).await;
     if let Ended::Cut(reason) = ended {
         tracing::debug!(%node, reason, "stream cut");
         reach.cut(node, &reason);

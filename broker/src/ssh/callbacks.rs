@@ -6,10 +6,11 @@
 use super::agent::Offer;
 use super::host_key::Presented;
 use super::inbox::{Budget, End, Inbox, Kept};
+use super::refused_open::RefusedOpens;
 use natssh_wire::{Failure, FailureKind};
 use russh::client::{ChannelOpenHandle, DisconnectReason, Handler, Msg, Session};
 use russh::keys::{Algorithm, PublicKeyOrCertificate};
-use russh::{Channel, ChannelId};
+use russh::{Channel, ChannelId, ChannelOpenFailure};
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,6 +49,8 @@ pub(super) struct Shared {
     pub(super) ended: watch::Sender<Option<Ended>>,
     /// Why the server's key was refused: the library itself says only "unknown key".
     pub(super) refused: Mutex<Option<Failure>>,
+    /// Channels that the server did not open.
+    pub(super) refused_opens: RefusedOpens,
     /// The identification the server sent.
     pub(super) server: OnceLock<String>,
     /// Set by the first stream that offers the agent; until then the server may not ask for it.
@@ -63,6 +66,7 @@ impl Shared {
             budget,
             ended: watch::Sender::new(None),
             refused: Mutex::new(None),
+            refused_opens: RefusedOpens::default(),
             server: OnceLock::new(),
             agent_offered: AtomicBool::new(false),
             sha1: AtomicBool::new(false),
@@ -164,6 +168,18 @@ impl Handler for Callbacks {
         Ok(())
     }
 
+    async fn channel_open_failure(
+        &mut self,
+        _id: ChannelId,
+        reason: ChannelOpenFailure,
+        description: &str,
+        _language: &str,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.shared.refused_opens.heard(reason.into(), description);
+        Ok(())
+    }
+
     async fn data(&mut self, id: ChannelId, data: &[u8], session: &mut Session) -> Result<(), Self::Error> {
         if self.shared.inbox(id).push(data) == Kept::Overflowed {
             self.shared.forget(id);
@@ -211,7 +227,7 @@ impl Handler for Callbacks {
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
         if !self.shared.agent_offered.load(Ordering::Relaxed) {
-            reply.reject(russh::ChannelOpenFailure::AdministrativelyProhibited).await;
+            reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
             return Ok(());
         }
         reply.accept().await;

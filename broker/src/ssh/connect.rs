@@ -4,11 +4,13 @@ use super::agent::{Logins, Offer};
 use super::callbacks::{Callbacks, Ended, HostCheck, Shared, describe, handshake_failure};
 use super::channel::Channel;
 use super::guard::{Cut, Guarded, WRITE_STALL};
+use super::host_key::Expected;
 use super::inbox::Budget;
+use super::refused_open::RefusedOpen;
 use super::signer::Signer;
 use crate::identity::{AgentKey, Credential};
-use natssh_wire::{Failure, FailureKind};
-use russh::client::{self, AuthResult, Handle};
+use natssh_wire::{Failure, FailureKind, NodeAddr};
+use russh::client::{self, AuthResult, Handle, Msg};
 use russh::keys::{Algorithm, Certificate, EcdsaCurve, HashAlg, PublicKey};
 use russh::{AgentAuthError, Disconnect, Preferred, SshId, cipher};
 use std::borrow::Cow;
@@ -16,7 +18,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// Larger than OpenSSH's 2 MiB, so that a long path is filled by one stream.
@@ -30,6 +32,10 @@ pub struct Hello {
     pub login: String,
     /// Proves it.
     pub credential: Credential,
+    /// How many of its keys may be tried, one after the other; at least one is.
+    pub attempts: usize,
+    /// What the server can be recognised by: asked for first in the key exchange.
+    pub expected: Expected,
     /// Decides on the server's key.
     pub check: HostCheck,
     /// Logins that a recording proxy may use the identity for.
@@ -62,9 +68,10 @@ impl Connection {
         let (stream, cut) = Guarded::new(stream, WRITE_STALL);
         let shared = Shared::new(hello.budget);
         let signer = Signer::new(&hello.credential);
-        let (key, certificate) = public_parts(&hello.credential).ok_or_else(|| {
-            Failure::new(FailureKind::Identity, "the agent holds no key").hint("ssh-add -l")
-        })?;
+        let offers = Proof::all_of(&hello.credential);
+        let Some(Proof { key, certificate }) = offers.first() else {
+            return Err(Failure::new(FailureKind::Identity, "the agent holds no key").hint("ssh-add -l"));
+        };
         let offer = Arc::new(Offer {
             signer: signer.clone(),
             certificate: certificate.clone(),
@@ -73,26 +80,26 @@ impl Connection {
             peer: peer.clone(),
         });
         let callbacks = Callbacks { shared: shared.clone(), check: hello.check, offer };
-        let shake = client::connect_stream(library_config(), stream, callbacks);
+        let shake = client::connect_stream(library_config(&hello.expected), stream, callbacks);
         let mut handle = match timeout_at(deadline, shake).await {
             Ok(Ok(handle)) => handle,
             Ok(Err(error)) => return Err(handshake_failure(&peer, &shared, &error)),
             Err(_) => return Err(unanswered(&peer, "the key exchange")),
         };
         let login = hello.login;
-        let sha1 = shared.sha1.load(Ordering::Relaxed);
-        let auth = authenticate(&mut handle, &login, key, certificate, signer, sha1);
+        let offers = &offers[..hello.attempts.clamp(1, offers.len())];
+        let auth = authenticate(&mut handle, &shared, &login, offers, &signer);
         match timeout_at(deadline, auth).await {
-            Ok(Ok(AuthResult::Success)) => {}
-            Ok(Ok(AuthResult::Failure { .. })) => {
-                return Err(Failure::new(
-                    FailureKind::Denied,
-                    format!("{peer} refused {login:?} with this identity"),
-                ));
+            Ok(Ok(Admitted::Yes)) => {}
+            Ok(Ok(Admitted::No)) => {
+                let text = format!("{peer} refused {login:?} with this identity");
+                return Err(Failure::new(FailureKind::Denied, text));
             }
-            Ok(Err(error)) => {
-                return Err(auth_failure(&peer, &error));
+            Ok(Ok(Admitted::WantsMore)) => {
+                let text = format!("{peer} wants more of {login:?} than a key, and natssh has nothing more");
+                return Err(Failure::new(FailureKind::Denied, text));
             }
+            Ok(Err(error)) => return Err(auth_failure(&peer, &error)),
             Err(_) => return Err(unanswered(&peer, "authentication")),
         }
         Ok(Self { handle, shared, cut: Mutex::new(Some(cut)) })
@@ -162,37 +169,45 @@ impl Connection {
     /// # Errors
     /// See [`OpenError`].
     pub async fn subsystem(self: &Arc<Self>, name: &str, agent: bool) -> Result<Channel, OpenError> {
-        let (sender, receiver) = tokio::sync::oneshot::channel();
         let (connection, name) = (self.clone(), name.to_owned());
-        // Dropping the library's future would leak the channel: the task sees it through.
-        tokio::spawn(async move {
-            let mut sender = sender;
-            let opened = connection.open_subsystem(&name, agent, &mut sender).await;
-            drop(sender.send(opened));
-        });
-        receiver.await.unwrap_or(Err(OpenError::Lost("the connection ended".into())))
+        see_through(|mut caller| async move {
+            let opened = connection.open_subsystem(&name, agent, &mut caller).await;
+            drop(caller.send(opened));
+        })
+        .await
+    }
+
+    /// Asks the server to connect to `target` and opens a channel to it (RFC 4254, 7.2;
+    /// `direct-streamlocal` is in OpenSSH's PROTOCOL, 2.4).
+    /// If the caller stops waiting, the channel is closed, also when its confirmation comes late.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; never `Refused`.
+    pub async fn direct(self: &Arc<Self>, target: Target) -> Result<Channel, OpenError> {
+        let connection = self.clone();
+        see_through(|caller| async move { drop(caller.send(connection.open_direct(target).await)) }).await
+    }
+
+    async fn open_direct(&self, target: Target) -> Result<Channel, OpenError> {
+        let opened = match target {
+            // The originator is for the server's log alone.
+            Target::Tcp(node) => {
+                let port = u32::from(node.port);
+                self.handle.channel_open_direct_tcpip(node.host, port, "127.0.0.1", 0).await
+            }
+            Target::Socket(path) => self.handle.channel_open_direct_streamlocal(path).await,
+        };
+        self.channel(opened).await
     }
 
     async fn open_subsystem(
         &self,
         name: &str,
         agent: bool,
-        caller: &mut tokio::sync::oneshot::Sender<Result<Channel, OpenError>>,
+        caller: &mut oneshot::Sender<Result<Channel, OpenError>>,
     ) -> Result<Channel, OpenError> {
-        let lost = |error: russh::Error| match &*self.shared.ended.borrow() {
-            Some(ended) => OpenError::Lost(ended.reason.to_string()),
-            None => OpenError::Lost(describe(&error)),
-        };
-        let opened = self.handle.channel_open_session().await.map_err(|error| match error {
-            russh::Error::ChannelOpenFailure(reason) => OpenError::NoChannel(format!("{reason:?}")),
-            other => lost(other),
-        })?;
-        let id = opened.id();
-        let inbox = self.shared.inbox(id);
-        let (read, write) = opened.split();
-        // With this half alive, the library would wait for its reader before it calls back.
-        drop(read);
-        let channel = Channel::new(id, inbox, write, self.shared.clone());
+        let channel = self.channel(self.handle.channel_open_session().await).await?;
+        let lost = |error: russh::Error| self.lost(&error);
         if agent {
             self.shared.agent_offered.store(true, Ordering::Relaxed);
             channel.offer_agent().await.map_err(lost)?;
@@ -211,6 +226,52 @@ impl Connection {
             },
         }
     }
+
+    /// What the library opened, as a channel of ours.
+    async fn channel(&self, opened: Result<russh::Channel<Msg>, russh::Error>) -> Result<Channel, OpenError> {
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(russh::Error::ChannelOpenFailure(reason)) => {
+                return Err(OpenError::NoChannel(self.shared.refused_opens.explain(reason.into()).await));
+            }
+            Err(other) => return Err(self.lost(&other)),
+        };
+        let id = opened.id();
+        let inbox = self.shared.inbox(id);
+        let (read, write) = opened.split();
+        // With this half alive, the library would wait for its reader before it calls back.
+        drop(read);
+        Ok(Channel::new(id, inbox, write, self.shared.clone()))
+    }
+
+    fn lost(&self, error: &russh::Error) -> OpenError {
+        match &*self.shared.ended.borrow() {
+            Some(ended) => OpenError::Lost(ended.reason.to_string()),
+            None => OpenError::Lost(describe(error)),
+        }
+    }
+}
+
+/// Runs an opening in a task that outlives an impatient caller: dropping the
+/// library's future would leak the channel.
+async fn see_through<T: Send + 'static, F>(
+    open: impl FnOnce(oneshot::Sender<Result<T, OpenError>>) -> F,
+) -> Result<T, OpenError>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (sender, receiver) = oneshot::channel();
+    tokio::spawn(open(sender));
+    receiver.await.unwrap_or(Err(OpenError::Lost("the connection ended".into())))
+}
+
+/// What a server is asked to connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A host and port, resolved and dialled by the server.
+    Tcp(NodeAddr),
+    /// A unix socket on the server.
+    Socket(String),
 }
 
 /// Why a stream was not opened. Nothing has run on the node.
@@ -219,7 +280,7 @@ pub enum OpenError {
     /// The server said no; the text it gave, which may be empty.
     Refused(String),
     /// The server gave no channel at all.
-    NoChannel(String),
+    NoChannel(RefusedOpen),
     /// The connection ended under it.
     Lost(String),
 }
@@ -242,40 +303,71 @@ fn unanswered(peer: &str, part: &str) -> Failure {
     Failure::new(FailureKind::Timeout, format!("{peer} did not answer during {part}"))
 }
 
-/// The key and certificate to offer: of an agent's, the first certificate, else its first key.
-fn public_parts(credential: &Credential) -> Option<(PublicKey, Option<Certificate>)> {
-    match credential {
-        Credential::Key { key, certificate } => {
-            Some((key.public_key().clone(), certificate.as_deref().cloned()))
-        }
-        Credential::Agent { keys, .. } => keys.first().map(|offered| match offered {
-            AgentKey::Certificate(certificate) => {
-                (PublicKey::from(certificate.public_key().clone()), Some((**certificate).clone()))
+/// One public key to be tried, with the certificate to show for it.
+struct Proof {
+    key: PublicKey,
+    certificate: Option<Certificate>,
+}
+
+impl Proof {
+    /// In the order in which to try them: a certificate before its bare key, an agent's keys as it lists them.
+    fn all_of(credential: &Credential) -> Vec<Self> {
+        match credential {
+            Credential::Key { key, certificate } => {
+                let with = |certificate| Self { key: key.public_key().clone(), certificate };
+                let certified = certificate.as_deref().cloned().map(|certificate| with(Some(certificate)));
+                certified.into_iter().chain([with(None)]).collect()
             }
-            AgentKey::Key(key) => ((**key).clone(), None),
-        }),
+            Credential::Agent { keys, .. } => {
+                let proof = |held: &AgentKey| match held {
+                    AgentKey::Certificate(certificate) => Self {
+                        key: PublicKey::from(certificate.public_key().clone()),
+                        certificate: Some((**certificate).clone()),
+                    },
+                    AgentKey::Key(key) => Self { key: (**key).clone(), certificate: None },
+                };
+                keys.iter().map(proof).collect()
+            }
+        }
     }
 }
 
-/// One attempt with the one identity: servers count attempts, and ban.
+/// What the server said to all keys.
+enum Admitted {
+    Yes,
+    No,
+    /// The key was right, and not enough.
+    WantsMore,
+}
+
+/// Tries one key after the other. Servers count attempts, and ban: the caller chose how many.
 async fn authenticate(
     handle: &mut Handle<Callbacks>,
+    shared: &Shared,
     login: &str,
-    key: PublicKey,
-    certificate: Option<Certificate>,
-    mut signer: Signer,
-    sha1: bool,
-) -> Result<AuthResult, AgentAuthError> {
-    let hash = match key.algorithm() {
-        Algorithm::Rsa { .. } => rsa_hash(handle, sha1).await,
-        _ => None,
-    };
-    match certificate {
-        Some(certificate) => {
-            handle.authenticate_certificate_with(login, certificate, hash, &mut signer).await
+    offers: &[Proof],
+    signer: &Signer,
+) -> Result<Admitted, AgentAuthError> {
+    let sha1 = shared.sha1.load(Ordering::Relaxed);
+    for Proof { key, certificate } in offers {
+        let hash = match key.algorithm() {
+            Algorithm::Rsa { .. } => rsa_hash(handle, sha1).await,
+            _ => None,
+        };
+        let (mut signer, key) = (signer.clone(), key.clone());
+        let answer = match certificate.clone() {
+            Some(certificate) => {
+                handle.authenticate_certificate_with(login, certificate, hash, &mut signer).await?
+            }
+            None => handle.authenticate_publickey_with(login, key, hash, &mut signer).await?,
+        };
+        match answer {
+            AuthResult::Success => return Ok(Admitted::Yes),
+            AuthResult::Failure { partial_success: true, .. } => return Ok(Admitted::WantsMore),
+            AuthResult::Failure { .. } => {}
         }
-        None => handle.authenticate_publickey_with(login, key, hash, &mut signer).await,
     }
+    Ok(Admitted::No)
 }
 
 /// A server that proves its own key with SHA-1 announces nothing better, and
@@ -288,27 +380,30 @@ async fn rsa_hash(handle: &Handle<Callbacks>, sha1: bool) -> Option<HashAlg> {
     handle.best_supported_rsa_hash().await.ok().flatten().unwrap_or(newest)
 }
 
-fn library_config() -> Arc<client::Config> {
-    static CONFIG: OnceLock<Arc<client::Config>> = OnceLock::new();
-    CONFIG
-        .get_or_init(|| {
-            Arc::new(client::Config {
-                client_id: SshId::Standard(Cow::Borrowed(concat!(
-                    "SSH-2.0-natssh_",
-                    env!("CARGO_PKG_VERSION")
-                ))),
-                window_size: WINDOW,
-                preferred: preferred(),
-                nodelay: true,
-                ..client::Config::default()
-            })
+/// One configuration for all connections to servers of which nothing special is expected, as most are.
+fn library_config(expected: &Expected) -> Arc<client::Config> {
+    static USUAL: OnceLock<Arc<client::Config>> = OnceLock::new();
+    let make = |expected: &Expected| {
+        Arc::new(client::Config {
+            client_id: SshId::Standard(Cow::Borrowed(concat!("SSH-2.0-natssh_", env!("CARGO_PKG_VERSION")))),
+            window_size: WINDOW,
+            preferred: preferred(expected),
+            nodelay: true,
+            ..client::Config::default()
         })
-        .clone()
+    };
+    if *expected == Expected::default() {
+        USUAL.get_or_init(|| make(expected)).clone()
+    } else {
+        make(expected)
+    }
 }
 
-/// Certificates before keys, and SHA-1 RSA last: it is taken only from a
-/// server that has nothing else. AES-GCM first, as machines have it in hardware.
-fn preferred() -> Preferred {
+/// The kinds of key that are expected come first, as in ssh (sshconnect2.c, order_hostkeyalgs): the server
+/// has several, and shows the one that is asked for. Certificates come before keys where an authority is
+/// known or nothing is, and SHA-1 RSA last: it is taken only from a server that has nothing else. AES-GCM
+/// first, as machines have it in hardware.
+fn preferred(expected: &Expected) -> Preferred {
     let rsa = |hash| Algorithm::Rsa { hash };
     let ecdsa = |curve| Algorithm::Ecdsa { curve };
     let mut keys = vec![
@@ -318,10 +413,19 @@ fn preferred() -> Preferred {
         ecdsa(EcdsaCurve::NistP521),
         rsa(Some(HashAlg::Sha512)),
         rsa(Some(HashAlg::Sha256)),
+        rsa(None),
     ];
     let mut certificates = keys.clone();
-    certificates.push(rsa(None));
-    keys.push(rsa(None));
+    let is_known = |kind: &Algorithm| match kind {
+        // A known RSA key says nothing of the hash to sign with.
+        Algorithm::Rsa { .. } => expected.keys.iter().any(|known| matches!(known, Algorithm::Rsa { .. })),
+        other => expected.keys.contains(other),
+    };
+    keys.sort_by_key(|kind| !is_known(kind));
+    if !expected.certificate && !expected.keys.is_empty() {
+        // Only a certificate's bare key could be recognised.
+        certificates.retain(is_known);
+    }
     Preferred {
         key: keys.into(),
         host_key_certificates: certificates.into(),

@@ -17,6 +17,8 @@ use std::path::PathBuf;
 
 /// Where Teleport's own nodes listen; one behind a tunnel takes any port.
 const NODE_PORT: u16 = 3022;
+/// The port that ssh asks for where nothing else is written.
+const SSH_PORT: u16 = 22;
 
 /// What the blocks are made of.
 pub(super) struct Plan<'p> {
@@ -87,6 +89,9 @@ impl Plan<'_> {
         if wildcards.is_empty() {
             return Vec::new();
         }
+        if !matches!(upstream.kind, Kind::Teleport { .. }) {
+            return vec![self.plain_wildcards(rule, wildcards, direct)];
+        }
         let Some(cluster) = rule.cluster.as_ref().or(upstream.cluster.as_ref()) else {
             return vec![Block::remark(vec![format!(
                 "{}: the cluster of upstream {} is unknown; write cluster = \"…\" into its table",
@@ -135,6 +140,15 @@ impl Plan<'_> {
         blocks
     }
 
+    /// The block for the wildcards of an upstream whose nodes go by their own names.
+    fn plain_wildcards(&self, rule: &Rule, wildcards: Vec<String>, direct: &[String]) -> Block {
+        let mut hosts = wildcards;
+        hosts.extend(rule.hosts.iter().filter(|pattern| pattern.is_negated()).map(ToString::to_string));
+        hosts.extend(direct.iter().cloned());
+        hosts.extend(self.settings.routes.proxies.iter().map(|proxy| format!("!{proxy}")));
+        Block { comments: vec![rule.origin.to_string()], hosts, options: self.way("%h", rule.port) }
+    }
+
     /// Whether a name and the same name with the cluster's ending are one node to the routes.
     fn takes_the_ending(&self, pattern: &str, ending: &str) -> bool {
         let name = pattern.replace(['*', '?'], "x");
@@ -154,6 +168,14 @@ impl Plan<'_> {
                 return Block::remark(comments);
             }
         };
+        // ssh makes %h lower case, and case matters to Teleport.
+        let asked = if host.chars().any(char::is_uppercase) { block::shell_word(host) } else { "%h".into() };
+        if !matches!(upstream.kind, Kind::Teleport { .. }) {
+            let asked_port = NodeAddr { host: host.to_owned(), port: SSH_PORT };
+            let port =
+                Some(self.settings.routes.pick(&asked_port).node.port).filter(|port| *port != SSH_PORT);
+            return Block { comments, hosts: vec![host.to_owned()], options: self.way(&asked, port) };
+        }
         let node = &picked.node.host;
         let mut options = Vec::new();
         match picked.cluster.as_ref().or(upstream.cluster.as_ref()) {
@@ -164,14 +186,22 @@ impl Plan<'_> {
             )),
         }
         let port = (picked.node.port != NODE_PORT).then_some(picked.node.port);
-        // ssh makes %h lower case, and case matters to Teleport.
-        let asked = if host.chars().any(char::is_uppercase) { block::shell_word(host) } else { "%h".into() };
         let identity = picked.identity.as_ref().or(upstream.identity.as_ref());
         options.extend(self.options(&upstream.name, identity, port, &asked, &mut comments));
         Block { comments, hosts: vec![host.to_owned()], options }
     }
 
-    /// What every block has: the way, the identity, and the algorithms of an old cluster.
+    /// How ssh gets a stream; the node behind it is the user's own, with a key and a login that natssh does not know.
+    fn way(&self, host: &str, port: Option<u16>) -> Vec<(&'static str, String)> {
+        let mut options = vec![
+            ("ProxyCommand", format!("{} {host} %p", self.proxy_command)),
+            ("ProxyUseFdpass", "yes".into()),
+        ];
+        options.extend(port.map(|port| ("Port", port.to_string())));
+        options
+    }
+
+    /// What every block of a cluster's nodes has: the way, the identity, and the algorithms of an old cluster.
     fn options(
         &self,
         upstream: &str,
@@ -180,11 +210,7 @@ impl Plan<'_> {
         host: &str,
         comments: &mut Vec<String>,
     ) -> Vec<(&'static str, String)> {
-        let mut options = vec![
-            ("ProxyCommand", format!("{} {host} %p", self.proxy_command)),
-            ("ProxyUseFdpass", "yes".into()),
-            ("Port", port.unwrap_or(NODE_PORT).to_string()),
-        ];
+        let mut options = self.way(host, Some(port.unwrap_or(NODE_PORT)));
         let view = match identity.and_then(|name| Some((name, self.views.get(name)?))) {
             Some((_, Ok(view))) => view.clone(),
             Some((name, Err(why))) => {

@@ -58,6 +58,7 @@ impl Home {
             config_dir: None,
             home: self.0.path().into(),
             teleport_home: Some(self.path("tsh").into()),
+            user: "alice".into(),
         };
         config::load(&env).unwrap_or_else(|complaints| panic!("{complaints}"))
     }

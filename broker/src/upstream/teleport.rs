@@ -6,14 +6,15 @@
 mod dial;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
-mod refusal;
+pub(super) mod refusal;
 
-use super::trunks::{Dialled, Lease, Terms, Trunks};
+use super::sets::{Identities, Sets, Way, usable};
+use super::trunks::{Dialled, Terms, Trunks};
 use super::{Ask, Stream};
 use crate::admission::{Admission, Gates};
 use crate::config;
-use crate::failures::{Failures, unix_now};
-use crate::identity::{AgentFault, Identity, IdentityError, Snapshot, Source, Watched};
+use crate::failures::Failures;
+use crate::identity::Watched;
 use crate::metrics::Meter;
 use crate::ssh::{Budget, Logins, OpenError};
 use crate::text::in_words;
@@ -21,10 +22,8 @@ use dial::Dialler;
 use natssh_wire::status;
 use natssh_wire::{Failure, FailureKind, NodeAddr};
 use refusal::Refusal;
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -35,22 +34,11 @@ const REJOIN_PAUSE: Duration = Duration::from_millis(250);
 pub struct Teleport {
     settings: config::Upstream,
     proxy: NodeAddr,
-    identities: Arc<BTreeMap<String, Arc<Watched>>>,
     failures: Arc<Failures>,
     meter: Arc<Meter>,
     budget: Arc<Budget>,
     gates: Gates,
-    /// Trunks for each way of authenticating; nearly always one.
-    sets: Mutex<BTreeMap<Who, Arc<Set>>>,
-}
-
-/// What a trunk's authentication depends on.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Who {
-    identity: String,
-    login: Option<String>,
-    /// The caller's agent, where the identity is "the caller's agent".
-    agent: Option<PathBuf>,
+    sets: Sets<Set>,
 }
 
 /// Trunks, and what belongs to all of them.
@@ -67,15 +55,16 @@ impl Teleport {
     pub fn new(
         settings: config::Upstream,
         proxy: NodeAddr,
-        identities: Arc<BTreeMap<String, Arc<Watched>>>,
+        identities: Identities,
         failures: Arc<Failures>,
         meter: Arc<Meter>,
         budget: Arc<Budget>,
         admission: &Arc<Admission>,
     ) -> Arc<Self> {
         let gates = Gates::new(admission, &settings.name, settings.handshakes);
-        let sets = Mutex::default();
-        Arc::new(Self { settings, proxy, identities, failures, meter, budget, gates, sets })
+        let (identity, login) = (settings.identity.as_ref(), settings.login.as_ref());
+        let sets = Sets::new(&settings.name, identity, login, identities);
+        Arc::new(Self { settings, proxy, failures, meter, budget, gates, sets })
     }
 
     pub(super) async fn open(&self, ask: &Ask) -> Result<Stream, Failure> {
@@ -129,23 +118,14 @@ impl Teleport {
     }
 
     pub(super) async fn probe(&self, deadline: Instant) -> Result<(), Failure> {
-        let nobody = Ask {
-            node: self.proxy.clone(),
-            name: self.proxy.host.clone(),
-            cluster: None,
-            login: None,
-            identity: None,
-            node_login: None,
-            agent: None,
-            deadline,
-        };
+        let nobody = Ask::for_trunk(&self.proxy, None, deadline);
         let set = self.set(&nobody).await?;
         let identity = usable(&set.watched).await?;
         set.trunks.lease(identity.generation, deadline).await.map(drop)
     }
 
     pub(super) fn drain(&self) {
-        for set in self.sets().values() {
+        for set in self.sets.all() {
             set.trunks.drain();
         }
     }
@@ -155,7 +135,7 @@ impl Teleport {
         entry.cluster.clone_from(&self.settings.cluster);
         entry.identity.clone_from(&self.settings.identity);
         (entry.handshakes, entry.told_busy) = self.gates.report();
-        for set in self.sets().values() {
+        for set in self.sets.all() {
             set.trunks.report(&mut entry);
         }
         if entry.sha1 {
@@ -172,11 +152,9 @@ impl Teleport {
         entry
     }
 
-    /// A stream ended before its time; what the proxy said may be worth learning.
-    pub fn learn_from(lease: &Lease, text: &str) {
-        if let Some(limit) = refusal::idle_limit(text) {
-            lease.trunks().learn_idle_limit(limit);
-        }
+    /// Whether a caller's agent is needed.
+    pub(super) fn needs_agent(&self) -> bool {
+        self.sets.needs_agent()
     }
 
     /// `proxy:host:port@cluster`; the cluster is left out where the certificate decides.
@@ -201,35 +179,11 @@ impl Teleport {
     }
 
     async fn set(&self, ask: &Ask) -> Result<Arc<Set>, Failure> {
-        let name = ask.identity.as_ref().or(self.settings.identity.as_ref());
-        let (name, watched) = name.and_then(|name| self.identities.get_key_value(name)).ok_or_else(|| {
-            Failure::new(FailureKind::Config, format!("upstream {} has no identity", self.settings.name))
-                .hint("natssh config show")
-        })?;
-        let of_caller = matches!(watched.source(), Source::Agent(None));
-        if of_caller && ask.agent.is_none() {
-            return Err(IdentityError::Agent { fault: AgentFault::Unset }.to_failure());
-        }
-        let who = Who {
-            identity: name.clone(),
-            login: ask.login.clone().or_else(|| self.settings.login.clone()),
-            agent: ask.agent.clone().filter(|_| of_caller),
-        };
-        if let Some(set) = self.sets().get(&who) {
-            return Ok(set.clone());
-        }
-        let watched = match &who.agent {
-            Some(socket) => {
-                let (name, source) = (name.clone(), Source::Agent(Some(socket.clone())));
-                Arc::new(off_the_loop(move || Watched::open(&name, source)).await?)
-            }
-            None => watched.clone(),
-        };
-        let set = self.new_set(who.login.clone(), watched);
-        Ok(self.sets().entry(who).or_insert(set).clone())
+        self.sets.of(ask, |way| self.new_set(way)).await
     }
 
-    fn new_set(&self, login: Option<String>, watched: Arc<Watched>) -> Arc<Set> {
+    fn new_set(&self, way: Way) -> Set {
+        let Way { login, watched, .. } = way;
         let terms = Terms {
             upstream: self.settings.name.clone(),
             peer: self.peer(),
@@ -258,11 +212,7 @@ impl Teleport {
                 as std::pin::Pin<Box<dyn Future<Output = Dialled> + Send>>
         });
         let trunks = Trunks::new(terms, dial, self.failures.clone());
-        Arc::new(Set { trunks, watched, logins, records })
-    }
-
-    fn sets(&self) -> MutexGuard<'_, BTreeMap<Who, Arc<Set>>> {
-        self.sets.lock().unwrap_or_else(PoisonError::into_inner)
+        Set { trunks, watched, logins, records }
     }
 }
 
@@ -273,37 +223,4 @@ impl Set {
             identity.principals().iter().for_each(|login| self.logins.allow(login));
         }
     }
-}
-
-/// A snapshot whose identity may be used now.
-struct Usable {
-    generation: u64,
-    snapshot: Arc<Snapshot>,
-}
-
-impl Usable {
-    fn identity(&self) -> Option<&Identity> {
-        self.snapshot.identity.as_ref().ok()
-    }
-
-    fn principals(&self) -> &[String] {
-        self.identity().map_or(&[], |identity| &identity.principals)
-    }
-}
-
-/// The newest identity, read again if its files changed.
-async fn usable(watched: &Arc<Watched>) -> Result<Usable, Failure> {
-    let watched = watched.clone();
-    let snapshot = off_the_loop(move || watched.refresh()).await?;
-    snapshot.usable(unix_now()).map_err(|error| error.to_failure())?;
-    Ok(Usable { generation: snapshot.generation, snapshot })
-}
-
-/// Files and agents may be slow: they are asked on a thread of their own.
-async fn off_the_loop<T: Send + 'static>(ask: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
-    let failed = |_| {
-        Failure::new(FailureKind::Internal, "reading the identity failed inside natssh")
-            .hint("natssh broker logs")
-    };
-    tokio::task::spawn_blocking(ask).await.map_err(failed)
 }

@@ -1,12 +1,12 @@
 //! Dialling one trunk to a Teleport proxy.
 
+use super::super::sets::usable;
 use super::super::trunks::Dialled;
-use super::usable;
+use super::super::trust;
 use crate::dial;
 use crate::failures::unix_now;
 use crate::identity::{Identity, IdentityError, Snapshot, Watched};
-use crate::known_hosts::{Dialect, KnownHosts};
-use crate::ssh::host_key::{self, Names, Sha1};
+use crate::ssh::host_key::{self, Expected, Names, Sha1};
 use crate::ssh::{Budget, Connection, Hello, HostCheck, Logins};
 use natssh_wire::{Failure, FailureKind, NodeAddr};
 use std::path::PathBuf;
@@ -51,6 +51,9 @@ impl Dialler {
             peer: self.peer.clone(),
             login,
             credential: identity.credential.clone(),
+            // A proxy knows one authority: a second key would only be a second refusal.
+            attempts: 1,
+            expected: Expected::default(),
             check,
             agent_logins: self.logins.clone(),
             budget: self.budget.clone(),
@@ -68,17 +71,7 @@ impl Dialler {
 
     /// Trust in the proxy: what the identity brings, and files of the user's own.
     async fn host_check(&self, identity: &Identity) -> HostCheck {
-        let mut known = (*identity.authorities).clone();
-        for path in &self.known_hosts {
-            match tokio::fs::read(path).await {
-                Ok(bytes) => {
-                    // Comments may be in any encoding.
-                    let text = String::from_utf8_lossy(&bytes);
-                    known.extend(KnownHosts::parse(&text, &path.to_string_lossy(), Dialect::OpenSsh));
-                }
-                Err(error) => tracing::warn!(path = %path.display(), %error, "known_hosts not read"),
-            }
-        }
+        let known = trust::known(identity, &self.known_hosts).await;
         let mut names = Names::new(&self.proxy.host, self.proxy.port).with_teleport_role("Proxy");
         if let Some(cluster) = self.cluster.as_ref().or(identity.cluster.as_ref()) {
             names = names.in_cluster(cluster);

@@ -76,7 +76,7 @@ pub(super) fn read(text: &str, node: &NodeAddr) -> Refusal {
 }
 
 /// The limit in "Client exceeded idle timeout of 20s" (lib/srv/monitor.go), if the text is that.
-pub(super) fn idle_limit(text: &str) -> Option<Duration> {
+pub(in crate::upstream) fn idle_limit(text: &str) -> Option<Duration> {
     let lower = text.to_lowercase();
     let after = &lower[lower.find("idle timeout of ")? + "idle timeout of ".len()..];
     go_duration(after.split_whitespace().next()?)
