@@ -24,7 +24,13 @@ fn settings(text: &str, current: Option<TshProfile>) -> Settings {
 }
 
 fn known(current: Option<TshProfile>) -> Known {
-    Known { home: "/home/me".into(), tsh_home: "/home/me/.tsh".into(), current, ..Known::default() }
+    Known {
+        home: "/home/me".into(),
+        user: "me".into(),
+        tsh_home: "/home/me/.tsh".into(),
+        current,
+        ..Known::default()
+    }
 }
 
 fn tsh(proxy: Option<&str>) -> Source {
@@ -216,7 +222,7 @@ proxy = "https://teleport.example.com"
 kind = "direct"
 cluster = "x"
 [upstream.hop]
-kind = "bastion"
+kind = "bstion"
 [identity.me]
 tsh = true
 file = "id"
@@ -246,8 +252,7 @@ cluster = "leaf"
 /etc/natssh.toml:10: [upstream.direct]: "direct" is the name of plain TCP; call this upstream otherwise
 /etc/natssh.toml:11: [upstream.direct]: proxy "https://teleport.example.com" is a URL; write the SSH address of the proxy, such as "teleport.example.com:3023"
 /etc/natssh.toml:14: [upstream.plain]: cluster means nothing to plain TCP (kind = "direct")
-/etc/natssh.toml:15: [upstream.hop]: host is missing
-/etc/natssh.toml:15: [upstream.hop]: there are several identities; choose one with identity = "…": me, you
+/etc/natssh.toml:16: [upstream.hop]: kind "bstion" is unknown; there is "teleport", "bastion", "command" and "direct"
 /etc/natssh.toml:19: [identity.me]: file "id" must begin with / or ~/, because the broker has no working directory of yours
 /etc/natssh.toml:20: [identity.you]: needs one of tsh, file, directory, key or agent
 /etc/natssh.toml:21: [identity.you]: home means nothing without tsh
@@ -310,11 +315,61 @@ fn small_mistakes_of_form_each_get_a_sentence() {
             "[upstream.a]\nkind = \"command\"\ncommand = \"nc\"\n[[route]]\nhosts = [\"*\"]\nupstream = \"a\"\nlogin = \"x\"",
             "7: [[route]] number 1: login means nothing to a ProxyCommand (kind = \"command\")",
         ),
+        (
+            "[upstream.a]\nkind = \"bastion\"\nhost = \"me@gate\"",
+            "3: [upstream.a]: host \"me@gate\" names a user; write \"gate\", and login = \"me\" beside it",
+        ),
+        ("[upstream.a]\nkind = \"bastion\"", "1: [upstream.a]: host is missing"),
+        (
+            "[upstream.a]\nkind = \"bastion\"\nhost = \"gate\"\ncluster = \"x\"",
+            "4: [upstream.a]: cluster means nothing to a bastion (kind = \"bastion\")",
+        ),
+        (
+            "[upstream.a]\nkind = \"bastion\"\nhost = \"gate\"\nsocket = \"/run/one.sock\"",
+            "4: [upstream.a]: socket \"/run/one.sock\" is one socket for all nodes; write {node} where the node's name belongs",
+        ),
+        (
+            "[upstream.a]\nkind = \"bastion\"\nhost = \"gate\"\nsocket = \"/run/{host}{node}\"",
+            "4: [upstream.a]: socket \"/run/{host}{node}\": only {node} and {port} have a meaning in braces",
+        ),
+        (
+            "[upstream.a]\nkind = \"bastion\"\nhost = \"x\"\nvia = \"b\"\n[upstream.b]\nkind = \"bastion\"\nhost = \"y\"\nvia = \"a\"",
+            "4: [upstream.a]: via goes in a circle: a via b via a",
+        ),
         ("nothing = 1", "1: unknown key \"nothing\"; known here: default, upstream, identity, route"),
     ] {
         let found = complaints(text);
         assert!(found.lines().any(|line| line == format!("{PATH}:{expected}")), "{text:?} gave:\n{found}");
     }
+}
+
+/// A chain is built from its far end, whatever the names; the way to an inner bastion leads not through itself.
+#[test]
+fn bastions_come_after_those_that_reach_them() {
+    let text = r#"default = "a"
+[upstream.a]
+kind = "bastion"
+host = "inner"
+via = "z"
+[upstream.z]
+kind = "bastion"
+host = "gate:2222"
+login = "jump"
+"#;
+    let settings = settings(text, None);
+    let order: Vec<&str> = settings.in_order().iter().map(|upstream| upstream.name.as_str()).collect();
+    assert!(
+        order.iter().position(|name| *name == "z") < order.iter().position(|name| *name == "a"),
+        "{order:?}"
+    );
+    let upstream_of = |host: &str| pick(&settings, host).upstream;
+    assert_eq!(upstream_of("web"), "a");
+    assert_eq!(upstream_of("inner"), "z");
+    assert_eq!(upstream_of("gate"), "direct");
+    let inner = &settings.upstreams["a"];
+    assert_eq!(settings.identities[inner.identity.as_ref().unwrap()], Source::Agent(None));
+    let Kind::Bastion(bastion) = &inner.kind else { panic!("{inner:?}") };
+    assert_eq!((bastion.host.to_string().as_str(), bastion.login.as_str()), ("inner:22", "me"));
 }
 
 #[test]
@@ -457,6 +512,7 @@ fn the_example_loads_and_says_the_defaults() {
         ("web.prod.example.net", "office web"),
         ("api.prod.example.net", "office api-01"),
         ("nas.lan", "direct nas.lan"),
+        ("web.internal", "gate web.internal"),
         ("worker", "office worker"),
         ("teleport.example.com", "direct teleport.example.com"),
     ] {
