@@ -10,6 +10,7 @@ use crate::ssh::{Budget, TOTAL_LIMIT};
 use crate::ssh_config::derived;
 use crate::upstream::{Ask, Bastion, Command, Direct, Identities, Processes, Stream, Teleport, Upstream};
 use natssh_wire::{Failure, FailureKind, NodeAddr, status};
+use rustix::process::Pid;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ pub struct Request {
     pub login: Option<String>,
     /// The caller's `SSH_AUTH_SOCK`.
     pub agent: Option<PathBuf>,
+    /// The caller's process, where the system tells.
+    pub caller: Option<Pid>,
     /// When the caller must have an answer.
     pub deadline: Instant,
 }
@@ -188,9 +191,16 @@ impl Reach {
         let begun = Instant::now();
         let picked = self.settings.routes.pick(&request.node);
         tracing::debug!(node = %request.node, upstream = picked.upstream, rule = picked.rule, "route picked");
+        let within = request.caller.map(|caller| self.processes.upstreams_of(caller)).unwrap_or_default();
+        if within.contains(&picked.upstream) {
+            let failure = in_a_circle(&request.node, &picked.upstream);
+            self.failures.record(Some(&request.node), Some(&picked.upstream), &failure);
+            return Err(failure);
+        }
         let ask = Ask {
             node: picked.node,
             name: request.node.host.clone(),
+            within,
             cluster: picked.cluster,
             login: picked.login,
             identity: picked.identity,
@@ -291,4 +301,11 @@ fn same_upstream(
     name: &str,
 ) -> bool {
     matches!((old.get(name), new.get(name)), (Some(old), Some(new)) if Arc::ptr_eq(old, new))
+}
+
+fn in_a_circle(node: &NodeAddr, upstream: &str) -> Failure {
+    let text = format!(
+        "the command of upstream {upstream} asks natssh for {node}, which is reached by that command"
+    );
+    Failure::new(FailureKind::Config, text).hint("natssh config show")
 }

@@ -12,11 +12,11 @@ use crate::upstream::{Pipes, Process};
 use bytes::{Bytes, BytesMut};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::io::{AsyncWriteExt, Interest, copy, copy_bidirectional, sink};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use traffic::Counted;
 
@@ -28,6 +28,9 @@ const HALF_CLOSED_TICK: Duration = Duration::from_millis(500);
 /// How long the other side has to close a stream that the client has left, so
 /// that the channel ends in good order, and a client to read what came before a cut.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// How long after a command's end its client is still taken to have left first.
+const GOODBYE: Duration = Duration::from_millis(50);
 
 /// How a splice ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -152,31 +155,34 @@ pub async fn command(client: UnixStream, early: Bytes, mut process: Process, tra
     let (read, write) = client.into_split();
     let (mut read, mut write) = (Counted::new(read, traffic), Counted::new(write, traffic));
     traffic.add_to_node(early.len() as u64);
-    let client_left = AtomicBool::new(false);
+    let left = Notify::new();
     let outbound = async {
         // A command that takes no more may still have something to say.
-        let all = stdin.write_all(&early).await.is_ok() && copy(&mut read, &mut stdin).await.is_ok();
-        client_left.store(all, Relaxed);
+        if stdin.write_all(&early).await.is_ok() && copy(&mut read, &mut stdin).await.is_ok() {
+            left.notify_one();
+        }
         drop(stdin);
         hung_up(read.inner()).await;
     };
     let inbound = async {
-        let all = write.write_all(&first).await.is_ok() && copy(&mut stdout, &mut write).await.is_ok();
-        drop(write.shutdown().await);
-        if all {
-            process.exited().await;
+        if write.write_all(&first).await.is_err() || copy(&mut stdout, &mut write).await.is_err() {
+            return None;
         }
-        all
+        // A client that says goodbye in its last packet is gone a moment after its server.
+        let parted = timeout(GOODBYE, left.notified()).await.is_ok();
+        drop(write.shutdown().await);
+        process.exited().await;
+        if parted { None } else { process.cut().await }
     };
     tokio::select! {
-        all = inbound => {
-            // What a command says to a client that has left is no loss.
-            let cut = if all && !client_left.load(Relaxed) { process.cut().await } else { None };
-            cut.map_or(Ended::Done, Ended::Cut)
-        }
+        reason = inbound => reason.map_or(Ended::Done, Ended::Cut),
         () = outbound => {
             // The client is gone. The command ends when it has seen its end of file.
-            drop(timeout(FAREWELL, copy(&mut stdout, &mut sink())).await);
+            let farewell = async {
+                drop(copy(&mut stdout, &mut sink()).await);
+                process.exited().await;
+            };
+            drop(timeout(FAREWELL, farewell).await);
             Ended::Done
         }
     }

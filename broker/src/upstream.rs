@@ -38,6 +38,8 @@ pub struct Ask {
     pub node: NodeAddr,
     /// The node's name as the caller gave it, before any route.
     pub name: String,
+    /// The upstreams whose commands ask: what they started calls this broker.
+    pub within: Vec<String>,
     /// The cluster, where the route names one.
     pub cluster: Option<String>,
     /// The SSH login towards the upstream, where the route names one.
@@ -57,7 +59,17 @@ impl Ask {
     fn for_trunk(server: &NodeAddr, agent: Option<PathBuf>, deadline: Instant) -> Self {
         let node = server.clone();
         let name = server.host.clone();
-        Self { node, name, cluster: None, login: None, identity: None, node_login: None, agent, deadline }
+        Self {
+            node,
+            name,
+            within: Vec::new(),
+            cluster: None,
+            login: None,
+            identity: None,
+            node_login: None,
+            agent,
+            deadline,
+        }
     }
 }
 

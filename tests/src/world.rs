@@ -10,6 +10,7 @@ use natssh_lab::agent::Target;
 use natssh_lab::ca::{HostRequest, openssh};
 use natssh_lab::credentials::Credentials;
 use natssh_lab::node::AgentFile;
+use natssh_lab::processes::{Process, trees};
 use natssh_lab::relay::Relay;
 use natssh_lab::state::write_private;
 use natssh_lab::{Fault, Lab};
@@ -214,6 +215,16 @@ Host *
         let answer = door::ask(&self.socket(), "GET", "/v1/status")?;
         let status: Status = serde_json::from_str(&answer.body).ok()?;
         Pid::from_raw(i32::try_from(status.pid).ok()?)
+    }
+
+    /// The programs that the broker has started and that are still there, with all of theirs.
+    ///
+    /// # Panics
+    /// When no broker answers.
+    pub fn started_by_broker(&self) -> Vec<Process> {
+        let pid = self.broker_pid().expect("the broker answers").as_raw_nonzero().get().unsigned_abs();
+        let broker = Process::find(pid).expect("it has just answered");
+        trees(&[broker]).into_iter().filter(|process| *process != broker).collect()
     }
 
     /// Where the broker logs, whether it was started here or by the shim.

@@ -7,13 +7,9 @@ use std::path::Path;
 use std::process::Command;
 
 use natssh_lab::processes::{Process, trees};
+use natssh_tests::bytes::{FEW, MANY, both_ways, checksum};
 use natssh_tests::node::Listening;
-use natssh_tests::{Plan, Running, World, door, need, run, tools};
-
-/// Bytes that are no repetition, from a program that makes them faster than ssh takes them.
-const MANY: &str = "seq 20000000 | head -c 100000000";
-/// The same, fewer.
-const FEW: &str = "seq 20000000 | head -c 20000000";
+use natssh_tests::{Plan, Running, door, need, run, tools};
 
 /// A way past the proxy, to this machine alone.
 const DIRECT: &str =
@@ -198,23 +194,6 @@ fn fifty_connections_at_once_share_a_trunk() {
     let upstream = world.until_upstream("all streams have ended", |upstream| upstream.streams == 0);
     assert_eq!((upstream.dials_ok, upstream.streams_total, upstream.streams_cut), (1, 50, 0));
     assert!(world.status().failures.is_empty(), "{:?}", world.status().failures);
-}
-
-/// Sends what `make` prints while the node prints the same; the checksum of
-/// what the node got, and of what came back.
-fn both_ways(world: &World, words: &str, make: &str) -> (String, String) {
-    let there = format!("exec 3<&0; sha256sum <&3 >sum & {make}; wait; cat sum >&2");
-    let here = format!("{make} | ssh -F {} {words} '{there}' | sha256sum", world.ssh_config_path().display());
-    let mut shell = world.command("sh");
-    shell.args(["-c", &here]);
-    let said = Running::start(shell).end_within(std::time::Duration::from_secs(120));
-    (said.stderr.trim().to_owned(), said.ok().trim().to_owned())
-}
-
-fn checksum(world: &World, make: &str) -> String {
-    let mut shell = world.command("sh");
-    shell.args(["-c", &format!("{make} | sha256sum")]);
-    run(shell).ok().trim().to_owned()
 }
 
 /// The Python of the project's environment, or the one in PATH.

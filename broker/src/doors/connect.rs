@@ -1,6 +1,6 @@
 //! `CONNECT host:port`: a raw stream to a node.
 
-use super::local::Answer;
+use super::local::{Answer, Caller};
 use crate::broker::Broker;
 use crate::reach::{Opened, Reach, Request};
 use crate::splice::Ended;
@@ -32,6 +32,7 @@ pub(super) async fn connect(
         }
     }
     let wanted = ConnectRequest::parse(&target, |name| headers.get(name)?.to_str().ok())?;
+    let caller = request.extensions().get::<Caller>().map(|caller| caller.0);
     let deadline = Instant::now() + answer_within(wanted.timeout);
     let reach = current_reach(broker).await?;
     let node = wanted.node.clone();
@@ -40,6 +41,7 @@ pub(super) async fn connect(
             node: wanted.node,
             login: wanted.login,
             agent: wanted.agent.map(Into::into),
+            caller,
             deadline,
         })
         .await?;

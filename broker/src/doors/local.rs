@@ -11,6 +11,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use natssh_wire::request::{PROTOCOL_HEADER, check_protocol};
 use natssh_wire::{Failure, FailureKind, PROTOCOL};
+use rustix::process::Pid;
 use serde::Serialize;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -30,6 +31,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// An answer that is whole in memory.
 pub(super) type Answer = Response<Full<Bytes>>;
+
+/// The process that made a request, where the system tells.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caller(pub(super) Pid);
 
 /// Serves the socket until the broker drains. Connections that are open then go on.
 pub async fn serve(broker: Arc<Broker>, listener: UnixListener) {
@@ -71,8 +76,10 @@ pub async fn serve(broker: Arc<Broker>, listener: UnixListener) {
 /// Serves one connection; without a place, every request is told to come back later.
 async fn serve_connection(broker: Arc<Broker>, socket: UnixStream, place: Option<OwnedSemaphorePermit>) {
     let place = Arc::new(place);
-    let service = service_fn(|request| {
+    let caller = socket.peer_cred().ok().and_then(|peer| Pid::from_raw(peer.pid()?)).map(Caller);
+    let service = service_fn(|mut request: Request<Incoming>| {
         let (broker, place) = (broker.clone(), place.clone());
+        caller.and_then(|caller| request.extensions_mut().insert(caller));
         async move { Ok::<_, Infallible>(answer(broker, place, request).await) }
     });
     let served = http1::Builder::new()

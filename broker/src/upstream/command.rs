@@ -95,10 +95,12 @@ impl Command {
         let line = self.command.expand(&values).map_err(|unfit| self.unfit(&unfit))?;
         let handshake = self.gates.behind(None, &ask.node).enter(deadline).await?;
         let _place = self.place(&ask.node, deadline).await?;
-        let mut process = Process::start(&line, ask.agent.as_deref(), &self.processes).map_err(|error| {
-            Failure::new(FailureKind::Config, format!("{self} cannot be started: {error}"))
-                .hint("echo $SHELL")
-        })?;
+        let upstreams = ask.within.iter().cloned().chain([self.name.clone()]).collect();
+        let mut process =
+            Process::start(&line, ask.agent.as_deref(), &self.processes, upstreams).map_err(|error| {
+                Failure::new(FailureKind::Config, format!("{self} cannot be started: {error}"))
+                    .hint("echo $SHELL")
+            })?;
         let node = &ask.node;
         let (kind, message) = match timeout_at(deadline, process.first_word()).await {
             Ok(First::Byte) => return Ok((process, handshake)),

@@ -9,8 +9,8 @@ use super::heard::{Heard, listen};
 use crate::upstream::direct::OpenStream;
 use bytes::{Bytes, BytesMut};
 use natssh_wire::environment::is_kept;
-use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
-use std::collections::HashSet;
+use rustix::process::{Pid, Signal, getpgid, kill_process_group, test_kill_process_group};
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
@@ -70,8 +70,14 @@ pub struct Pipes {
 }
 
 impl Process {
-    /// Runs `line` as ssh runs a ProxyCommand: `$SHELL -c "exec LINE"`. `agent` is the caller's ssh agent.
-    pub(super) fn start(line: &str, agent: Option<&Path>, among: &Arc<Processes>) -> io::Result<Self> {
+    /// Runs `line` as ssh runs a ProxyCommand: `$SHELL -c "exec LINE"`. `agent` is the caller's ssh agent,
+    /// `upstreams` are those that it works for.
+    pub(super) fn start(
+        line: &str,
+        agent: Option<&Path>,
+        among: &Arc<Processes>,
+        upstreams: Vec<String>,
+    ) -> io::Result<Self> {
         let kept = std::env::vars_os()
             .filter(|(name, _)| name != "SSH_AUTH_SOCK" && name.to_str().is_some_and(is_kept))
             .chain(agent.map(|socket| ("SSH_AUTH_SOCK".into(), socket.into())));
@@ -94,7 +100,7 @@ impl Process {
         let (hears, heard) = watch::channel(Heard::default());
         let (says, status) = watch::channel(None);
         let (let_go, done) = oneshot::channel();
-        let place = among.enter(group);
+        let place = among.enter(group, upstreams);
         tokio::spawn(async move {
             tokio::select! {
                 () = keep(child, group, says, done) => {}
@@ -234,29 +240,37 @@ fn kill(group: Pid) {
     let _ = kill_process_group(group, Signal::KILL);
 }
 
-/// The process groups that are alive, of all upstreams.
+/// The process groups that are alive, each with the names of the upstreams that it works for: its own, and those whose
+/// commands asked for it.
 #[derive(Debug, Default)]
-pub struct Processes(watch::Sender<HashSet<Pid>>);
+pub struct Processes(watch::Sender<HashMap<Pid, Vec<String>>>);
 
 /// A group's place among the living.
 struct Place(Arc<Processes>, Pid);
 
 impl Processes {
-    fn enter(self: &Arc<Self>, group: Pid) -> Place {
+    fn enter(self: &Arc<Self>, group: Pid, upstreams: Vec<String>) -> Place {
         self.0.send_modify(|groups| {
-            groups.insert(group);
+            groups.insert(group, upstreams);
         });
         Place(self.clone(), group)
+    }
+
+    /// The upstreams that a process works for; none unless it belongs to a command.
+    #[must_use]
+    pub fn upstreams_of(&self, process: Pid) -> Vec<String> {
+        let group = getpgid(Some(process)).ok();
+        group.and_then(|group| self.0.borrow().get(&group).cloned()).unwrap_or_default()
     }
 
     /// Ends them all, and waits until they are gone: for a broker that leaves.
     pub async fn end(&self) {
         let mut groups = self.0.subscribe();
-        let each = |act: fn(Pid)| self.0.borrow().iter().copied().for_each(act);
+        let each = |act: fn(Pid)| self.0.borrow().keys().copied().for_each(act);
         each(ask_to_end);
-        if timeout(GRACE, groups.wait_for(HashSet::is_empty)).await.is_err() {
+        if timeout(GRACE, groups.wait_for(HashMap::is_empty)).await.is_err() {
             each(kill);
-            let _ = timeout(GRACE, groups.wait_for(HashSet::is_empty)).await;
+            let _ = timeout(GRACE, groups.wait_for(HashMap::is_empty)).await;
         }
     }
 }

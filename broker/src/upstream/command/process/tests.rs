@@ -7,17 +7,17 @@ use tokio::time::Instant;
 
 fn start(line: &str) -> (Process, Arc<Processes>) {
     let processes = Arc::default();
-    (Process::start(line, None, &processes).unwrap(), processes)
+    (Process::start(line, None, &processes, Vec::new()).unwrap(), processes)
 }
 
 /// The one group that is alive.
 fn group(processes: &Processes) -> Pid {
-    *processes.0.borrow().iter().next().unwrap()
+    *processes.0.borrow().keys().next().unwrap()
 }
 
 async fn until_gone(processes: &Processes) {
     let mut groups = processes.0.subscribe();
-    timeout(Duration::from_secs(20), groups.wait_for(HashSet::is_empty)).await.unwrap().unwrap();
+    timeout(Duration::from_secs(20), groups.wait_for(HashMap::is_empty)).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -80,7 +80,8 @@ async fn one_that_does_not_want_to_end_is_killed() {
 async fn a_broker_that_leaves_takes_all_of_them_along() {
     let processes: Arc<Processes> = Arc::default();
     let line = "sh -c 'echo ready; sleep 600'";
-    let mut all: Vec<_> = (0..5).map(|_| Process::start(line, None, &processes).unwrap()).collect();
+    let mut all: Vec<_> =
+        (0..5).map(|_| Process::start(line, None, &processes, Vec::new()).unwrap()).collect();
     for process in &mut all {
         process.first_word().await;
     }
@@ -98,7 +99,7 @@ async fn a_broker_that_leaves_takes_all_of_them_along() {
 #[tokio::test]
 async fn its_environment_is_the_brokers_with_the_callers_agent() {
     let processes = Arc::default();
-    let mut process = Process::start("env", Some(Path::new("/run/agent")), &processes).unwrap();
+    let mut process = Process::start("env", Some(Path::new("/run/agent")), &processes, Vec::new()).unwrap();
     process.first_word().await;
     let mut stdout = process.stdout.take().unwrap();
     stdout.read_buf(&mut process.first).await.unwrap();
@@ -107,4 +108,16 @@ async fn its_environment_is_the_brokers_with_the_callers_agent() {
     assert!(text.lines().any(|line| line == "PWD=/"), "{text}");
     // cargo sets it for every test.
     assert!(!text.contains("CARGO_MANIFEST_DIR"), "{text}");
+}
+
+#[tokio::test]
+async fn whoever_a_command_starts_is_known_to_work_for_its_upstream() {
+    let processes = Arc::default();
+    let upstreams = vec!["outer".to_owned(), "inner".to_owned()];
+    let mut process =
+        Process::start("sh -c 'sleep 600 & echo $!; wait'", None, &processes, upstreams.clone()).unwrap();
+    process.first_word().await;
+    let child = Pid::from_raw(String::from_utf8_lossy(&process.first).trim().parse().unwrap()).unwrap();
+    assert_eq!(processes.upstreams_of(child), upstreams);
+    assert!(processes.upstreams_of(rustix::process::getpid()).is_empty());
 }
