@@ -12,7 +12,8 @@ SECONDS ?= 60
 lab_flags = --nodes $(NODES) --rtt $(RTT) $(if $(ROOTLESS),--rootless)
 
 bin = $(DESTDIR)$(PREFIX)/bin
-units = $(DESTDIR)$(PREFIX)/share/systemd/user
+share = $(DESTDIR)$(PREFIX)/share
+units = $(share)/systemd/user
 
 help: ## Print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -46,10 +47,13 @@ lab-down: release ## Take the lab down
 
 install: ## Install natssh under PREFIX=/usr/local (and DESTDIR); run `make release` first if root has no cargo
 	@if command -v cargo >/dev/null; then scripts/release.sh; fi
-	install -d $(bin) $(units)
+	install -d $(bin) $(units) $(share)/bash-completion/completions $(share)/zsh/site-functions $(share)/fish/vendor_completions.d
 	install -m 755 target/bin/natssh target/bin/natssh-broker $(bin)
 	install -m 644 examples/systemd/natssh-broker.socket $(units)
 	sed 's|/usr/local/bin|$(PREFIX)/bin|' examples/systemd/natssh-broker.service >$(units)/natssh-broker.service
+	target/bin/natssh completions bash >$(share)/bash-completion/completions/natssh
+	target/bin/natssh completions zsh >$(share)/zsh/site-functions/_natssh
+	target/bin/natssh completions fish >$(share)/fish/vendor_completions.d/natssh.fish
 
 clean: ## Remove what was built and measured, and the Python environment
 	cargo clean

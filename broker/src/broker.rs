@@ -7,9 +7,10 @@ use crate::metrics;
 use crate::reach::Reach;
 use natssh_wire::status::{Requests, Status, UpstreamState};
 use natssh_wire::{Failure, FailureKind, PROTOCOL, VERSION};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 /// How many failures `status` shows.
@@ -30,9 +31,21 @@ pub enum Phase {
     Stopping,
 }
 
+/// The port for metrics.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Port {
+    /// The configuration names none.
+    #[default]
+    Unwanted,
+    /// It is served.
+    Open(SocketAddr),
+    /// It is not, and this is why.
+    Failed(String),
+}
+
 /// One broker.
 pub struct Broker {
-    reach: RwLock<Arc<Reach>>,
+    reach: watch::Sender<Arc<Reach>>,
     environment: Environment,
     /// The login that the configuration in force was resolved with; held while it is resolved again.
     login: Mutex<Option<Login>>,
@@ -40,6 +53,7 @@ pub struct Broker {
     pub failures: Arc<Failures>,
     /// What the doors saw.
     pub counters: Counters,
+    metrics_port: Mutex<Port>,
     phase: watch::Sender<Phase>,
     streams: watch::Sender<u64>,
     started_at: u64,
@@ -75,11 +89,12 @@ impl Broker {
         let login = environment.login();
         let reach = Reach::new(config::load(&environment)?, failures.clone(), state_dir);
         Ok(Arc::new(Self {
-            reach: RwLock::new(Arc::new(reach)),
+            reach: watch::Sender::new(Arc::new(reach)),
             environment,
             login: Mutex::new(login),
             failures,
             counters: Counters::default(),
+            metrics_port: Mutex::default(),
             phase: watch::Sender::new(Phase::Serving),
             streams: watch::Sender::new(0),
             started_at: unix_now(),
@@ -89,7 +104,12 @@ impl Broker {
 
     /// What reaches nodes, by the configuration in force.
     pub fn reach(&self) -> Arc<Reach> {
-        self.reach.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.reach.borrow().clone()
+    }
+
+    /// The same, to wait for another configuration.
+    pub fn reaches(&self) -> watch::Receiver<Arc<Reach>> {
+        self.reach.subscribe()
     }
 
     /// The same, after a look at whether somebody has logged in or out with tsh since (blocking).
@@ -133,7 +153,7 @@ impl Broker {
             failure
         })?;
         let reach = Arc::new(self.reach().changed(settings));
-        *self.reach.write().unwrap_or_else(PoisonError::into_inner) = reach;
+        self.reach.send_replace(reach);
         tracing::info!("configuration reloaded");
         Ok(())
     }
@@ -154,6 +174,19 @@ impl Broker {
             tracing::info!(?phase, streams = *self.streams.borrow(), "broker");
             self.reach().drain();
         }
+    }
+
+    /// How the port for metrics stands.
+    pub fn metrics_port(&self) -> Port {
+        self.metrics_port.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes how it stands; says whether that is news.
+    pub fn note_metrics_port(&self, port: Port) -> bool {
+        let mut known = self.metrics_port.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = *known != port;
+        *known = port;
+        news
     }
 
     /// The phase, to wait on.
@@ -205,6 +238,11 @@ impl Broker {
             !matches!(u.state, UpstreamState::Down | UpstreamState::Suspect)
         };
         let good = |i: &natssh_wire::status::Identity| i.state.is_good();
+        let port = self.metrics_port();
+        let mut warnings = reach.settings.warnings.clone();
+        if let Port::Failed(sentence) = &port {
+            warnings.push(sentence.clone());
+        }
         Status {
             version: VERSION.into(),
             protocol: PROTOCOL,
@@ -214,6 +252,10 @@ impl Broker {
             memory_bytes: resident_bytes(),
             socket: self.socket.display().to_string(),
             config: reach.settings.path.as_ref().map(|path| path.display().to_string()),
+            metrics: match &port {
+                Port::Open(address) => Some(address.to_string()),
+                Port::Unwanted | Port::Failed(_) => None,
+            },
             healthy: upstreams.iter().all(up) && identities.iter().all(good),
             draining: *self.phase.borrow() != Phase::Serving,
             upstreams,
@@ -226,6 +268,7 @@ impl Broker {
                 timed_out: self.counters.timed_out.load(Relaxed),
                 busy: self.counters.busy.load(Relaxed),
             },
+            warnings,
         }
     }
 }

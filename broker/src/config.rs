@@ -26,6 +26,7 @@ use natssh_wire::NodeAddr;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub struct Settings {
     pub identities: BTreeMap<String, Source>,
     /// Which upstream reaches a node.
     pub routes: Routes,
+    /// Where metrics are served besides the local socket; a loopback address.
+    pub metrics: Option<SocketAddr>,
     /// What a person should know though it is no error.
     pub warnings: Vec<String>,
 }

@@ -77,6 +77,7 @@ impl Reach {
             upstreams: BTreeMap::new(),
             identities: BTreeMap::new(),
             routes: settings.routes.clone(),
+            metrics: None,
             warnings: Vec::new(),
         };
         let nothing = Self {

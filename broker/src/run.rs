@@ -77,6 +77,7 @@ async fn live(start: Start, paths: &Paths, claim: Claim) -> Result<ExitCode, Str
     let listener = instance.listener()?;
     tracing::info!(version = natssh_wire::VERSION, pid = std::process::id(), socket = %socket.display(), "broker started");
     let door = tokio::spawn(doors::local::serve(broker.clone(), listener));
+    let metrics = tokio::spawn(doors::metrics::serve(broker.clone()));
     let orders = tokio::spawn(signals.obey(broker.clone()));
     notify(&[NotifyState::Ready]);
     if start == Start::Detached {
@@ -95,6 +96,7 @@ async fn live(start: Start, paths: &Paths, claim: Claim) -> Result<ExitCode, Str
     instance.give_up();
     drained(&broker).await;
     door.abort();
+    metrics.abort();
     broker.reach().end().await;
     orders.abort();
     tracing::info!("broker stopped");

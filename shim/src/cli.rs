@@ -1,6 +1,6 @@
 //! The words of the command line; the comments here are the help.
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum, ValueHint};
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -22,10 +22,14 @@ pub(crate) enum Command {
         /// The broker's own answer; its fields are described in PROTOCOL.md.
         #[arg(long)]
         json: bool,
+        /// Go on showing it, every 2 seconds or as often as is said, until ^C.
+        #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2", value_parser = seconds)]
+        watch: Option<Duration>,
     },
     /// Say why HOST could not be reached lately, and what to do (exit status 0 nothing failed, 1 something did).
     Why {
         /// The node as ssh was asked for it.
+        #[arg(value_hint = ValueHint::Hostname)]
         host: String,
     },
     /// Print a fragment for ~/.ssh/config, so that stock ssh goes through natssh.
@@ -47,12 +51,30 @@ pub(crate) enum Command {
         #[arg(value_name = "check|show", trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<OsString>,
     },
+    /// Print what a shell needs to complete the words of natssh.
+    Completions {
+        /// Which shell.
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+}
+
+/// A shell that completes words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    /// For ~/.local/share/bash-completion/completions/natssh.
+    Bash,
+    /// For a file _natssh in a folder of $fpath.
+    Zsh,
+    /// For ~/.config/fish/completions/natssh.fish.
+    Fish,
 }
 
 /// What `natssh proxy` was asked.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Proxy {
     /// The node (ssh's %h).
+    #[arg(value_hint = ValueHint::Hostname)]
     pub(crate) host: String,
     /// Its port (ssh's %p).
     pub(crate) port: String,

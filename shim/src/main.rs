@@ -7,6 +7,7 @@
 mod broker;
 mod call;
 mod cli;
+mod completions;
 mod pass_fd;
 mod place;
 mod program;
@@ -15,6 +16,7 @@ mod relay;
 mod start;
 mod status;
 mod table;
+mod watch;
 mod why;
 mod words;
 
@@ -36,10 +38,12 @@ fn main() -> ExitCode {
     };
     let done = match cli.command {
         Command::Proxy(asked) => return proxy::run(&asked, begun),
-        Command::Status { json } => status::run(json),
+        Command::Status { json, watch: None } => status::run(json),
+        Command::Status { json, watch: Some(every) } => watch::run(json, every),
         Command::Why { host } => why::run(&host),
         Command::Broker { command } => broker::run(&command),
         Command::SshConfig { words } => program::ssh_config(&words),
+        Command::Completions { shell } => completions::run(shell),
         Command::Config { words } => Err(program::become_broker("config", &words)),
     };
     done.unwrap_or_else(|failure| complain(&failure, 1))

@@ -22,12 +22,18 @@ pub(crate) fn run(json: bool) -> Result<ExitCode, Failure> {
         Err(Missed::Absent) => return Ok(complain(&no_broker(), NO_BROKER)),
         Err(Missed::Failed(failure)) => return Err(failure),
     };
-    let status: Status = serde_json::from_slice(&body).map_err(odd_answer)?;
+    let (text, healthy) = read(&body, json)?;
+    Ok(print(&text, ExitCode::from(u8::from(!healthy))))
+}
+
+/// An answer as it is shown, and whether all is well.
+pub(crate) fn read(body: &[u8], json: bool) -> Result<(String, bool), Failure> {
+    let status: Status = serde_json::from_slice(body).map_err(odd_answer)?;
     let text = match json {
-        true => String::from_utf8_lossy(&body).trim_end().to_owned() + "\n",
+        true => String::from_utf8_lossy(body).trim_end().to_owned() + "\n",
         false => render(&status, now()),
     };
-    Ok(print(&text, ExitCode::from(u8::from(!status.healthy))))
+    Ok((text, status.healthy))
 }
 
 /// Asks a `GET` of whoever listens; starts nobody.
@@ -115,6 +121,12 @@ fn summary(status: &Status) -> String {
         one_line(&status.socket),
         status.config.as_deref().map_or_else(|| "none, defaults are in force".into(), one_line),
     );
+    if let Some(address) = &status.metrics {
+        text.push_str(&format!("metrics http://{}/metrics\n", one_line(address)));
+    }
+    for warning in &status.warnings {
+        text.push_str(&format!("warning: {}\n", one_line(warning)));
+    }
     if status.version != VERSION {
         text.push_str(&format!("natssh {VERSION} asks a broker of another version: natssh broker restart\n"));
     }

@@ -50,6 +50,11 @@ pub(crate) fn count(number: u64, noun: &str) -> String {
     format!("{number} {noun}{s}")
 }
 
+/// `12:34:56 UTC`.
+pub(crate) fn clock(at: u64) -> String {
+    format!("{:02}:{:02}:{:02} UTC", at / 3600 % 24, at / 60 % 60, at % 60)
+}
+
 /// Seconds since 1970, as the broker counts them.
 pub(crate) fn now() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
@@ -73,6 +78,7 @@ mod tests {
         ] {
             assert_eq!(duration(seconds), words);
         }
+        assert_eq!(clock(1_795_437_296), "12:34:56 UTC");
         assert_eq!(relative(100, 100), "now");
         assert_eq!(relative(160, 100), "in 1 m");
         assert_eq!(relative(40, 100), "1 m ago");

@@ -129,6 +129,11 @@ impl Running {
         });
     }
 
+    /// Its stdout so far, as text.
+    pub fn text_so_far(&self) -> String {
+        String::from_utf8_lossy(&self.stdout.so_far()).into_owned()
+    }
+
     /// Bytes of stdout so far.
     pub fn bytes_said(&self) -> usize {
         self.stdout.so_far().len()

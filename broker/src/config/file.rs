@@ -11,6 +11,7 @@ use crate::pattern::Pattern;
 use crate::proxy_command::ProxyCommand;
 use natssh_wire::NodeAddr;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 use toml::de::DeTable;
 
@@ -30,6 +31,15 @@ pub struct File {
     pub identities: BTreeMap<String, IdentityTable>,
     /// `[[route]]`, in their order.
     pub routes: Vec<RouteTable>,
+    /// `[metrics]`.
+    pub metrics: Option<MetricsTable>,
+}
+
+/// `[metrics]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetricsTable {
+    /// The loopback address to serve them on.
+    pub listen: Option<At<SocketAddr>>,
 }
 
 /// One `[upstream.NAME]`.
@@ -141,9 +151,19 @@ impl File {
             upstreams: top.named("upstream").into_iter().map(|(n, s)| (n, UpstreamTable::read(s))).collect(),
             identities: top.named("identity").into_iter().map(|(n, s)| (n, IdentityTable::read(s))).collect(),
             routes: top.listed("route").into_iter().map(RouteTable::read).collect(),
+            metrics: top.single("metrics").map(MetricsTable::read),
         };
         top.finish();
         (file, page.into_complaints(syntax))
+    }
+}
+
+impl MetricsTable {
+    fn read(section: Section<'_>) -> Self {
+        let table = Self { listen: section.parsed("listen", loopback) };
+        section.require(&["listen"]);
+        section.finish();
+        table
     }
 }
 
@@ -280,6 +300,17 @@ impl RouteTable {
         section.require(&["hosts", "upstream"]);
         section.finish();
         table
+    }
+}
+
+/// An address and a port that only this machine can reach: who asks there is not asked who they are.
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_loopback() => Ok(address),
+        Ok(_) => Err(format!(
+            "{text:?} can be reached from elsewhere, and there is no password; write \"127.0.0.1:9464\" or \"[::1]:9464\""
+        )),
+        Err(_) => Err(format!("{text:?} is no address with a port; write \"127.0.0.1:9464\"")),
     }
 }
 

@@ -203,6 +203,16 @@ impl<'p> Section<'p> {
         Some(At { value: map, line })
     }
 
+    /// The table `[key]`.
+    pub(super) fn single(&self, key: &'static str) -> Option<Section<'p>> {
+        let (line, value) = self.ask(key)?;
+        let Some(table) = value.get_ref().as_table() else {
+            self.page.complain(line, format!("{key:?} must be written as a table: [{key}]"));
+            return None;
+        };
+        Some(Section::new(self.page, table, format!("[{key}]"), line))
+    }
+
     /// The tables in `[key.NAME]`, by name.
     pub(super) fn named(&self, key: &'static str) -> Vec<(String, Section<'p>)> {
         let Some((line, value)) = self.ask(key) else { return Vec::new() };

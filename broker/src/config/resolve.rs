@@ -35,6 +35,7 @@ pub(super) fn resolve(path: Option<&Path>, file: &File, known: &Known) -> Settin
         upstreams: BTreeMap::new(),
         identities: BTreeMap::new(),
         routes: Routes::default(),
+        metrics: file.metrics.as_ref().and_then(|table| value(table.listen.as_ref())),
         warnings: known.warnings.clone(),
     };
     for (name, table) in &file.identities {

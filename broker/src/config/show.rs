@@ -37,6 +37,10 @@ pub(super) fn show(settings: &Settings, file: &File) -> String {
         };
         show_identity(&mut page, name, source, &origin);
     }
+    if let Some(listen) = file.metrics.as_ref().and_then(|table| table.listen.as_ref()) {
+        put(&mut page, "\n[metrics]");
+        entry(&mut page, "listen", &quoted(&listen.value.to_string()), &line(listen));
+    }
     for (n, rule) in settings.routes.rules.iter().enumerate() {
         match (&rule.origin, file.routes.get(n)) {
             (Origin::Route { .. }, Some(table)) => show_route(&mut page, rule, table),

@@ -519,3 +519,24 @@ fn the_example_loads_and_says_the_defaults() {
         assert_eq!(way(&settings, asked), expected, "{asked}");
     }
 }
+
+#[test]
+fn metrics_are_served_where_nobody_else_can_reach_them_or_not_at_all() {
+    assert_eq!(settings("", None).metrics, None);
+    for address in ["127.0.0.1:9464", "[::1]:0"] {
+        let text = format!("[metrics]\nlisten = \"{address}\"\n");
+        assert_eq!(settings(&text, None).metrics, Some(address.parse().unwrap()));
+    }
+    for (wrong, word) in [
+        ("[metrics]\nlisten = \"0.0.0.0:9464\"", "can be reached from elsewhere"),
+        ("[metrics]\nlisten = \"192.168.1.4:9464\"", "can be reached from elsewhere"),
+        ("[metrics]\nlisten = \"localhost:9464\"", "no address with a port"),
+        ("[metrics]\nlisten = 9464", "must be a string"),
+        ("[metrics]\n", "listen is missing"),
+        ("metrics = \"127.0.0.1:9464\"", "[metrics]"),
+        ("[metrics]\nlisten = \"127.0.0.1:9464\"\npath = \"/\"", "unknown key \"path\""),
+    ] {
+        let said = complaints(wrong);
+        assert!(said.contains(word), "{wrong:?}: {said:?}");
+    }
+}

@@ -140,7 +140,7 @@ async fn route(
     match (request.method(), path.as_str()) {
         (&Method::CONNECT, _) => connect::connect(broker, place, request).await,
         (&Method::GET, "/v1/status") => Ok(json(StatusCode::OK, &broker.status())),
-        (&Method::GET, "/metrics") => Ok(super::metrics::answer(broker)),
+        (&Method::GET, "/metrics") => Ok(super::metrics::page(broker)),
         (&Method::GET, "/v1/failures") => {
             Ok(json(StatusCode::OK, &status::failures(broker, request.uri().query())?))
         }

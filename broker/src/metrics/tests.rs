@@ -176,6 +176,8 @@ fn reading(name: &str) -> Reading {
         memory_bytes: 9 << 20,
         socket: String::new(),
         config: None,
+        metrics: None,
+        warnings: Vec::new(),
         healthy: false,
         draining: false,
         upstreams: vec![Upstream {

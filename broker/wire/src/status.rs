@@ -25,6 +25,9 @@ pub struct Status {
     /// The configuration file in force, if there is one.
     #[serde(default)]
     pub config: Option<String>,
+    /// Where metrics are served besides the local socket (`127.0.0.1:9464`), while that port is open.
+    #[serde(default)]
+    pub metrics: Option<String>,
     /// False when something needs a person: an upstream down, an identity expired.
     pub healthy: bool,
     /// True once it takes no new streams.
@@ -37,6 +40,9 @@ pub struct Status {
     pub failures: Vec<FailureRecord>,
     /// What the doors saw.
     pub requests: Requests,
+    /// Things a person should know of the broker as a whole though nothing failed.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// Requests at the local door since the start.
