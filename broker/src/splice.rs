@@ -144,8 +144,14 @@ pub async fn tcp(client: UnixStream, early: Bytes, mut node: TcpStream, traffic:
         Err(error) if error.kind() == io::ErrorKind::TimedOut => {
             Ended::Cut("the node stopped answering".into())
         }
+        Ok(_) => Ended::Done,
         // A reset by either side is how many programs say goodbye.
-        _ => Ended::Done,
+        Err(_) => {
+            // Of a client that is gone, the node hears now, and a server counts it until it has closed too.
+            drop(node.shutdown().await);
+            drop(timeout(FAREWELL, copy(&mut node, &mut sink())).await);
+            Ended::Done
+        }
     }
 }
 

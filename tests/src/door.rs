@@ -3,6 +3,9 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
+
+use natssh_wire::Failure;
 
 use crate::wait::PATIENCE;
 
@@ -43,6 +46,30 @@ pub fn connect(socket: &Path, node: &str) -> UnixStream {
     let (status, head) = head(&mut stream).expect("a whole head");
     assert_eq!(status, 200, "{head}");
     stream
+}
+
+/// `CONNECT host:port` with this patience: the open stream, or the refusal.
+///
+/// # Errors
+/// The broker's answer, when that is not 200.
+///
+/// # Panics
+/// When nobody answers.
+pub fn try_connect(socket: &Path, node: &str, patience: Duration) -> Result<UnixStream, Failure> {
+    let mut stream = knock(socket).expect("a broker listens");
+    let millis = patience.as_millis();
+    write!(stream, "CONNECT {node} HTTP/1.1\r\nHost: {node}\r\nNatssh-Timeout-Ms: {millis}\r\n\r\n")
+        .expect("written");
+    let (status, head) = head(&mut stream).expect("a whole head");
+    if status == 200 {
+        return Ok(stream);
+    }
+    let length = head
+        .lines()
+        .find_map(|line| line.to_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+    let mut body = vec![0; length.expect("a body")];
+    stream.read_exact(&mut body).expect("a whole body");
+    Err(serde_json::from_slice(&body).expect("a failure as JSON"))
 }
 
 /// The head of an answer, and not one byte past it.

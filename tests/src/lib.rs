@@ -13,11 +13,13 @@ pub mod node;
 pub mod plan;
 pub mod programs;
 pub mod run;
+pub mod sshd;
 pub mod tools;
 pub mod wait;
 pub mod world;
 
 pub use plan::Plan;
 pub use run::{Running, Said, run};
+pub use sshd::Sshd;
 pub use wait::until;
 pub use world::World;

@@ -85,7 +85,6 @@ impl Command {
 
     /// A process whose server has spoken, before the deadline, and its place in front of that server.
     async fn start(&self, ask: &Ask) -> Result<(Process, Place), Failure> {
-        let deadline = ask.deadline.min(Instant::now() + self.connect_timeout);
         let values = Values {
             host: &ask.node.host,
             name: &ask.name,
@@ -93,7 +92,8 @@ impl Command {
             login: ask.node_login.as_deref(),
         };
         let line = self.command.expand(&values).map_err(|unfit| self.unfit(&unfit))?;
-        let handshake = self.gates.behind(None, &ask.node).enter(deadline).await?;
+        let handshake = self.gates.behind(None, &ask.node).enter(ask.deadline).await?;
+        let deadline = ask.deadline.min(Instant::now() + self.connect_timeout);
         let _place = self.place(&ask.node, deadline).await?;
         let upstreams = ask.within.iter().cloned().chain([self.name.clone()]).collect();
         let mut process =

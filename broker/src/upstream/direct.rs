@@ -56,8 +56,8 @@ impl Direct {
 
     pub(super) async fn open(&self, ask: &Ask) -> Result<Stream, Failure> {
         let node = &ask.node;
+        let handshake = self.gates.dialled(node).enter(ask.deadline).await?;
         let deadline = ask.deadline.min(Instant::now() + self.connect_timeout);
-        let handshake = self.gates.dialled(node).enter(deadline).await?;
         match dial::connect("", std::slice::from_ref(node), deadline).await {
             Ok(connected) => {
                 self.opened.fetch_add(1, Relaxed);
