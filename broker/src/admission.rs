@@ -6,7 +6,8 @@
 //!
 //! A handshake of natssh's own gives its place back when it is over. On a raw
 //! stream the end of the handshake cannot be seen, as it is encrypted: such a
-//! stream holds its place for its first two seconds, or until it closes.
+//! stream holds its place for two seconds from the server's first byte on,
+//! before which no handshake can be over, or until it closes.
 
 mod line;
 
@@ -21,8 +22,11 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-/// A raw stream holds its place for so long: a handshake over a long path takes about one second.
-pub const HANDSHAKE: Duration = Duration::from_secs(2);
+/// A raw stream holds its place for so long after the server's first byte: a handshake over a long path
+/// takes about one second.
+const HANDSHAKE: Duration = Duration::from_secs(2);
+/// The same where no byte comes: it may not be SSH, or the server is frozen and takes nobody anyway.
+const SILENCE: Duration = Duration::from_secs(10);
 /// The line in front of a server is no longer; the one who would come next is told at once.
 const LONGEST_LINE: usize = 1024;
 /// Of the caller's time, one part in so many is left for the dial itself.
@@ -63,8 +67,8 @@ struct Front {
     upstream: String,
     /// Wakes those who wait.
     waiting: HashMap<Ticket, oneshot::Sender<()>>,
-    /// A task settles the line when places end by themselves.
-    ticking: bool,
+    /// When a task settles the line though nobody comes or goes.
+    looked_at: Option<Instant>,
 }
 
 /// One upstream's way to the lines.
@@ -185,10 +189,19 @@ impl Gate {
 }
 
 impl Place {
-    /// The stream is open: the handshake on it, which nobody sees, begins.
+    /// The stream is open.
     pub fn stream_opened(&self) {
+        self.ends_after(SILENCE);
+    }
+
+    /// The server has sent its first byte: the handshake, which nobody sees, goes on for a while.
+    pub fn spoke(&self) {
+        self.ends_after(HANDSHAKE);
+    }
+
+    fn ends_after(&self, time: Duration) {
         if let Some(front) = self.admission.lock().get_mut(&self.server) {
-            front.line.ends(self.ticket, Instant::now() + HANDSHAKE);
+            front.line.ends(self.ticket, Instant::now() + time);
         }
         self.admission.settle(&self.server);
     }
@@ -214,25 +227,20 @@ impl Admission {
             lines.remove(server);
             return;
         }
-        if front.due().is_some() && !front.ticking {
-            front.ticking = true;
-            tokio::spawn(self.clone().tick(server.clone()));
+        // Places may come to end earlier than they were going to.
+        if let Some(due) = front.due().filter(|due| front.looked_at.is_none_or(|at| *due < at)) {
+            front.looked_at = Some(due);
+            tokio::spawn(self.clone().look_again(server.clone(), due));
         }
     }
 
-    /// Settles a line whenever a place in it ends by itself and somebody waits for it.
-    async fn tick(self: Arc<Self>, server: Server) {
-        loop {
-            let due = {
-                let mut lines = self.lock();
-                let Some(front) = lines.get_mut(&server) else { return };
-                front.settle(Instant::now());
-                front.ticking = front.due().is_some();
-                let Some(due) = front.due() else { return };
-                due
-            };
-            sleep_until(due).await;
+    /// Settles a line when a place in it ends by itself that somebody waits for.
+    async fn look_again(self: Arc<Self>, server: Server, at: Instant) {
+        sleep_until(at).await;
+        if let Some(front) = self.lock().get_mut(&server).filter(|front| front.looked_at == Some(at)) {
+            front.looked_at = None;
         }
+        self.settle(&server);
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Server, Front>> {
@@ -243,7 +251,7 @@ impl Admission {
 impl Front {
     fn new() -> Self {
         let line = Line::default();
-        Self { line, limit: 1, upstream: String::new(), waiting: HashMap::new(), ticking: false }
+        Self { line, limit: 1, upstream: String::new(), waiting: HashMap::new(), looked_at: None }
     }
 
     fn settle(&mut self, now: Instant) {
@@ -283,19 +291,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_raw_stream_holds_its_place_for_two_seconds_or_until_it_closes() {
+    async fn a_raw_stream_holds_its_place_until_two_seconds_after_the_first_byte_or_until_it_closes() {
         let gate = gates(1).dialled(&node("web"));
         let begun = Instant::now();
         let first = gate.enter(within(9)).await.unwrap();
         first.stream_opened();
-        let second = gate.enter(within(9)).await.unwrap();
-        assert_eq!(begun.elapsed(), HANDSHAKE);
-        second.stream_opened();
+        let (second, ()) = tokio::join!(gate.enter(within(9)), async {
+            tokio::time::sleep(HANDSHAKE * 2).await;
+            first.spoke();
+        });
+        let second = second.unwrap();
+        assert_eq!(begun.elapsed(), HANDSHAKE * 3);
+        second.spoke();
         let (third, ()) = tokio::join!(gate.enter(within(9)), async {
             tokio::time::sleep(HANDSHAKE / 4).await;
             drop(second);
         });
-        assert_eq!(begun.elapsed(), HANDSHAKE + HANDSHAKE / 4);
+        assert_eq!(begun.elapsed(), HANDSHAKE * 3 + HANDSHAKE / 4);
+        third.as_ref().unwrap().stream_opened();
+        assert!(gate.enter(within(20)).await.is_ok());
+        assert_eq!(begun.elapsed(), HANDSHAKE * 3 + HANDSHAKE / 4 + SILENCE);
         drop((first, third));
         assert!(gate.gates.admission.lock().is_empty());
     }

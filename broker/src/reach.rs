@@ -1,14 +1,16 @@
 //! Everything that reaches nodes: routes, upstreams, identities, as one
 //! configuration made them. A reload makes a new one and keeps what did not change.
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Gates};
 use crate::config::{self, Kind, Settings};
 use crate::failures::Failures;
 use crate::identity::{Source, Watched};
 use crate::metrics::{Carried, Meter, Meters};
 use crate::ssh::{Budget, TOTAL_LIMIT};
 use crate::ssh_config::derived;
-use crate::upstream::{Ask, Bastion, Command, Direct, Identities, Processes, Stream, Teleport, Upstream};
+use crate::upstream::{
+    Ask, Bastion, Command, Direct, Identities, Means, Processes, Stream, Teleport, Upstream,
+};
 use natssh_wire::{Failure, FailureKind, NodeAddr, status};
 use rustix::process::Pid;
 use std::collections::BTreeMap;
@@ -152,27 +154,20 @@ impl Reach {
         via: Option<Arc<Upstream>>,
         identities: &Identities,
     ) -> Upstream {
-        let meter = self.meters.of(&settings.name);
+        let means = || Means {
+            identities: identities.clone(),
+            failures: self.failures.clone(),
+            meter: self.meters.of(&settings.name),
+            budget: self.budget.clone(),
+            gates: Gates::new(&self.admission, &settings.name, settings.handshakes),
+        };
         match &settings.kind {
-            Kind::Teleport { proxy } => Upstream::Teleport(Teleport::new(
-                settings.clone(),
-                proxy.clone(),
-                identities.clone(),
-                self.failures.clone(),
-                meter,
-                self.budget.clone(),
-                &self.admission,
-            )),
-            Kind::Bastion(bastion) => Upstream::Bastion(Bastion::new(
-                settings.clone(),
-                bastion.clone(),
-                via,
-                identities.clone(),
-                self.failures.clone(),
-                meter,
-                self.budget.clone(),
-                &self.admission,
-            )),
+            Kind::Teleport { proxy } => {
+                Upstream::Teleport(Teleport::new(settings.clone(), proxy.clone(), means()))
+            }
+            Kind::Bastion(bastion) => {
+                Upstream::Bastion(Bastion::new(settings.clone(), bastion.clone(), via, means()))
+            }
             Kind::Direct => Upstream::Direct(Direct::new(settings, &self.admission)),
             Kind::Command(command) => Upstream::Command(Arc::new(Command::new(
                 settings,

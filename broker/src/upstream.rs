@@ -21,8 +21,11 @@ pub use teleport::Teleport;
 pub(crate) use teleport::fuzzing;
 pub use trunks::Lease;
 
+use crate::admission::{Gates, Place};
+use crate::failures::Failures;
+use crate::metrics::Meter;
 use crate::splice::{self, Ended, Traffic};
-use crate::ssh::Channel;
+use crate::ssh::{Budget, Channel};
 use bytes::Bytes;
 use natssh_wire::{Failure, NodeAddr, status};
 use std::io;
@@ -30,6 +33,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
+
+/// What an upstream that authenticates is given besides its settings.
+pub struct Means {
+    /// Who it may be.
+    pub identities: Identities,
+    /// Where it tells of trunks that were lost.
+    pub failures: Arc<Failures>,
+    /// Counts what it does.
+    pub meter: Arc<Meter>,
+    /// Memory for what its channels leave unread.
+    pub budget: Arc<Budget>,
+    /// Where its handshakes wait for their turn.
+    pub gates: Gates,
+}
 
 /// What a caller wants opened.
 #[derive(Debug, Clone)]
@@ -89,14 +106,18 @@ impl Stream {
     pub async fn carry(self, client: UnixStream, early: Bytes, traffic: &Traffic) -> Ended {
         match self {
             Self::Channel(channel, lease) => {
-                let ended = splice::channel(client, early, &channel, traffic).await;
+                let carried = splice::channel(client, early, &channel, traffic);
+                let ended = until_over(lease.handshake(), traffic, carried).await;
                 // A stream ended before its time; what the server said may be worth learning.
                 if let Some(limit) = teleport::refusal::idle_limit(&channel.stderr()) {
                     lease.trunks().learn_idle_limit(limit);
                 }
                 ended
             }
-            Self::Tcp(socket, _counted) => splice::tcp(client, early, socket, traffic).await,
+            Self::Tcp(socket, counted) => {
+                let carried = splice::tcp(client, early, socket, traffic);
+                until_over(Some(counted.handshake()), traffic, carried).await
+            }
             Self::Command(process) => splice::command(client, early, process, traffic).await,
         }
     }
@@ -109,6 +130,21 @@ impl Stream {
         let (ours, theirs) = UnixStream::pair()?;
         tokio::spawn(async move { self.carry(theirs, Bytes::new(), &Traffic::default()).await });
         Ok(ours)
+    }
+}
+
+/// Carries a stream to its end, and tells its place of the node's first byte.
+async fn until_over(place: Option<&Place>, traffic: &Traffic, carried: impl Future<Output = Ended>) -> Ended {
+    let listen = async {
+        traffic.spoke().await;
+        if let Some(place) = place {
+            place.spoke();
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        ended = carried => ended,
+        ended = listen => ended,
     }
 }
 

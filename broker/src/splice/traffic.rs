@@ -5,12 +5,14 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 
 /// Bytes that went each way.
 #[derive(Debug, Default)]
 pub struct Traffic {
     to_node: AtomicU64,
     from_node: AtomicU64,
+    spoke: Notify,
 }
 
 impl Traffic {
@@ -21,7 +23,14 @@ impl Traffic {
 
     /// Counts bytes of the node's.
     pub fn add_from_node(&self, bytes: u64) {
-        self.from_node.fetch_add(bytes, Relaxed);
+        if self.from_node.fetch_add(bytes, Relaxed) == 0 && bytes > 0 {
+            self.spoke.notify_one();
+        }
+    }
+
+    /// Returns when the node has sent its first byte; for one caller.
+    pub async fn spoke(&self) {
+        self.spoke.notified().await;
     }
 
     /// Bytes of the client's so far.

@@ -5,10 +5,10 @@
 
 mod dial;
 
-use super::sets::{Identities, Sets, Way, usable};
+use super::sets::{Sets, Way, usable};
 use super::trunks::{Dialled, Terms, Trunks};
-use super::{Ask, Stream, Upstream};
-use crate::admission::{Admission, Gates};
+use super::{Ask, Means, Stream, Upstream};
+use crate::admission::Gates;
 use crate::config;
 use crate::failures::Failures;
 use crate::identity::Watched;
@@ -44,13 +44,9 @@ impl Bastion {
         settings: config::Upstream,
         bastion: config::Bastion,
         via: Option<Arc<Upstream>>,
-        identities: Identities,
-        failures: Arc<Failures>,
-        meter: Arc<Meter>,
-        budget: Arc<Budget>,
-        admission: &Arc<Admission>,
+        means: Means,
     ) -> Arc<Self> {
-        let gates = Gates::new(admission, &settings.name, settings.handshakes);
+        let Means { identities, failures, meter, budget, gates } = means;
         let (identity, login) = (settings.identity.as_ref(), settings.login.as_ref());
         let on_the_way = via.as_ref().is_some_and(|via| via.needs_agent());
         let sets = Sets::new(&settings.name, identity, login, identities).with_agent_on_the_way(on_the_way);

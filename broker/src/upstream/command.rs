@@ -70,7 +70,7 @@ impl Command {
         match self.start(ask).await {
             Ok((mut process, handshake)) => {
                 self.opened.fetch_add(1, Relaxed);
-                handshake.stream_opened();
+                handshake.spoke();
                 process.count(OpenStream::counted(&self.open, handshake), self.cut.clone());
                 Ok(Stream::Command(process))
             }

@@ -24,14 +24,19 @@ pub struct Direct {
 #[derive(Debug)]
 pub struct OpenStream {
     open: Arc<AtomicU64>,
-    _handshake: Place,
+    handshake: Place,
 }
 
 impl OpenStream {
     /// One more of those that `open` counts.
     pub(super) fn counted(open: &Arc<AtomicU64>, handshake: Place) -> Self {
         open.fetch_add(1, Relaxed);
-        Self { open: open.clone(), _handshake: handshake }
+        Self { open: open.clone(), handshake }
+    }
+
+    /// The place in front of the node.
+    pub(super) fn handshake(&self) -> &Place {
+        &self.handshake
     }
 }
 

@@ -8,10 +8,10 @@ mod dial;
 pub(crate) mod fuzzing;
 pub(super) mod refusal;
 
-use super::sets::{Identities, Sets, Way, usable};
+use super::sets::{Sets, Way, usable};
 use super::trunks::{Dialled, Terms, Trunks};
-use super::{Ask, Stream};
-use crate::admission::{Admission, Gates};
+use super::{Ask, Means, Stream};
+use crate::admission::Gates;
 use crate::config;
 use crate::failures::Failures;
 use crate::identity::Watched;
@@ -52,16 +52,8 @@ struct Set {
 
 impl Teleport {
     /// A proxy that nobody has asked for yet.
-    pub fn new(
-        settings: config::Upstream,
-        proxy: NodeAddr,
-        identities: Identities,
-        failures: Arc<Failures>,
-        meter: Arc<Meter>,
-        budget: Arc<Budget>,
-        admission: &Arc<Admission>,
-    ) -> Arc<Self> {
-        let gates = Gates::new(admission, &settings.name, settings.handshakes);
+    pub fn new(settings: config::Upstream, proxy: NodeAddr, means: Means) -> Arc<Self> {
+        let Means { identities, failures, meter, budget, gates } = means;
         let (identity, login) = (settings.identity.as_ref(), settings.login.as_ref());
         let sets = Sets::new(&settings.name, identity, login, identities);
         Arc::new(Self { settings, proxy, failures, meter, budget, gates, sets })

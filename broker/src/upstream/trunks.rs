@@ -125,6 +125,11 @@ impl Lease {
         }
     }
 
+    /// The place in front of the node.
+    pub(super) fn handshake(&self) -> Option<&Place> {
+        self.handshake.as_ref()
+    }
+
     /// The upstream whose trunk this is.
     pub fn trunks(&self) -> &Arc<Trunks> {
         &self.trunks

@@ -134,8 +134,8 @@ pub struct Upstream {
     pub warnings: Vec<String>,
 }
 
-/// The handshakes in front of one server. A stream counts for its first 2 s, because its
-/// handshake cannot be seen.
+/// The handshakes in front of one server. A stream counts until 2 s after the server's first
+/// byte, because the end of its handshake cannot be seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Handshakes {
     /// `host:port` as the upstream reaches it.
