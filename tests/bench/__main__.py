@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import connections, report, shim, streams
+from . import bastion, connections, report, shim, streams
 from .lab import ROOT, Lab
 from .measure import Row
 
@@ -25,6 +25,10 @@ def measure() -> Iterator[Row]:
         yield from connections.large_answer(lab, rounds=3)
     with Lab(rtt_ms=40) as lab:
         yield from connections.one_command(lab, target=0.65, rounds=ROUNDS)
+    with bastion.Ground() as ground:
+        yield from bastion.through(ground, rounds=ROUNDS)
+        yield from bastion.openings(ground, opens=200)
+        yield from bastion.relayed(ground, rounds=3)
 
 
 def main() -> None:

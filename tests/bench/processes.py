@@ -43,6 +43,12 @@ def peak_kib(pid: int) -> int:
     return field(pid, "status", "VmHWM") or 0
 
 
+def cpu_seconds(pid: int) -> float:
+    """What it has used since its start, in user and system time."""
+    after_name = Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()
+    return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def field(pid: int, file: str, name: str) -> int | None:
     try:
         lines = Path("/proc", str(pid), file).read_text().splitlines()
