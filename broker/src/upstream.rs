@@ -6,6 +6,7 @@ mod direct;
 mod idle;
 mod ledger;
 mod outage;
+mod prompt;
 mod sets;
 mod teleport;
 mod trunk;

@@ -80,6 +80,8 @@ class Ground:
             (self.folder / f"{way}.conf").write_text(self.ssh_config(way))
         master = ["ssh", *self.options(MASTER), "-f", "-N", "-M", "bastion"]
         subprocess.run(master, env=self.environment, check=True, stdin=subprocess.DEVNULL)
+        # Every way warm: the first one starts the broker and dials its trunk.
+        self.run(NATSSH, "true")
 
     def sshd(self, port: int) -> subprocess.Popen[bytes]:
         config = self.folder / f"sshd-{port}"

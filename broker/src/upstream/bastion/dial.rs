@@ -1,5 +1,6 @@
 //! Dialling one trunk to a bastion, over TCP or over a stream of another upstream.
 
+use super::super::prompt::Prompt;
 use super::super::sets::usable;
 use super::super::trunks::Dialled;
 use super::super::trust;
@@ -13,7 +14,6 @@ use natssh_wire::{Failure, FailureKind, NodeAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 /// One less than sshd's MaxAuthTries: the last one is the server's to say no to.
@@ -64,9 +64,9 @@ impl Dialler {
         opened.map_err(|failure| advise(failure, identity))
     }
 
-    async fn over_tcp(&self, deadline: Instant) -> Result<TcpStream, Failure> {
+    async fn over_tcp(&self, deadline: Instant) -> Result<Prompt, Failure> {
         let connected = dial::connect("bastion", std::slice::from_ref(&self.bastion), deadline).await;
-        connected.map(|connected| connected.stream).map_err(|failure| failure.hint("natssh status"))
+        connected.map(|connected| Prompt(connected.stream)).map_err(|failure| failure.hint("natssh status"))
     }
 
     async fn hello(&self, login: String, identity: &Identity) -> Hello {
