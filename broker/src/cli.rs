@@ -5,6 +5,7 @@
 //! 2 the words make no sense.
 
 use crate::config::{self, Environment};
+use crate::doctor;
 use crate::ssh_config;
 use clap::{Parser, Subcommand};
 use std::io::Write as _;
@@ -31,6 +32,17 @@ enum Command {
         #[command(subcommand)]
         command: Config,
     },
+    /// Check everything that connections depend on, and say what to type where something is wrong.
+    ///
+    /// Exit status: 0 nothing fails (warnings may be there), 1 something does.
+    Doctor {
+        /// Hosts for which ssh should go through natssh; without any, one of each route.
+        #[arg(value_name = "HOST")]
+        hosts: Vec<String>,
+        /// For programs; docs/doctor.md describes the fields.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print a fragment for ~/.ssh/config, so that stock ssh goes through natssh.
     #[command(name = "ssh-config")]
     SshConfig {
@@ -54,6 +66,7 @@ pub fn main(run: impl FnOnce(bool) -> ExitCode) -> ExitCode {
         Command::Run { detached } => run(detached),
         Command::Config { command: Config::Check } => answer(config::cli::check(&Environment::of_process())),
         Command::Config { command: Config::Show } => answer(config::cli::show(&Environment::of_process())),
+        Command::Doctor { hosts, json } => doctor::run(&hosts, json),
         Command::SshConfig { hosts } => {
             answer(ssh_config::command::fragment(&hosts).map_err(|failure| format!("natssh: {failure}")))
         }

@@ -9,6 +9,7 @@ pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod dial;
+pub mod doctor;
 pub mod doors;
 pub mod failures;
 #[cfg(any(test, fuzzing))]

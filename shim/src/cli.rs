@@ -51,6 +51,13 @@ pub(crate) enum Command {
         #[arg(value_name = "check|show", trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<OsString>,
     },
+    /// Check everything that connections depend on, and say what to type where something is wrong.
+    #[command(disable_help_flag = true)]
+    Doctor {
+        /// Passed on to natssh-broker.
+        #[arg(value_name = "HOST", trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
+    },
     /// Print what a shell needs to complete the words of natssh.
     Completions {
         /// Which shell.

@@ -5,7 +5,7 @@
 
 use crate::cli::{Cli, Shell};
 use crate::status::print;
-use clap::{Command, CommandFactory};
+use clap::{Arg, ArgAction, Command, CommandFactory, ValueHint};
 use clap_complete::generate;
 use clap_complete::shells::{Bash, Fish, Zsh};
 use natssh_wire::Failure;
@@ -35,6 +35,11 @@ fn with_words_passed_on(cli: Command) -> Command {
             .about("Check or show the configuration")
             .subcommand(Command::new("check").about("Print every complaint"))
             .subcommand(Command::new("show").about("Print the configuration in force"))
+    })
+    .mut_subcommand("doctor", |_| {
+        let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("For programs");
+        let hosts = Arg::new("hosts").num_args(0..).value_hint(ValueHint::Hostname);
+        Command::new("doctor").about("Check everything that connections depend on").args([json, hosts])
     })
 }
 

@@ -42,7 +42,8 @@ fn main() -> ExitCode {
         Command::Status { json, watch: Some(every) } => watch::run(json, every),
         Command::Why { host } => why::run(&host),
         Command::Broker { command } => broker::run(&command),
-        Command::SshConfig { words } => program::ssh_config(&words),
+        Command::SshConfig { words } => Err(program::become_with_broker("ssh-config", &words)),
+        Command::Doctor { words } => Err(program::become_with_broker("doctor", &words)),
         Command::Completions { shell } => completions::run(shell),
         Command::Config { words } => Err(program::become_broker("config", &words)),
     };

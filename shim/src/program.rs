@@ -6,7 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 const NAME: &str = "natssh-broker";
@@ -29,8 +29,8 @@ pub(crate) fn become_broker(word: &str, words: &[OsString]) -> Failure {
     }
 }
 
-/// `natssh ssh-config`: a running broker knows more, but the fragment does not depend on one.
-pub(crate) fn ssh_config(words: &[OsString]) -> Result<ExitCode, Failure> {
+/// The same, with a broker running if one can be started: it knows more, but the answer does not depend on it.
+pub(crate) fn become_with_broker(word: &str, words: &[OsString]) -> Failure {
     if let Ok(paths) = place::paths() {
         let now = Instant::now();
         if Call::open(&paths.socket, now + Duration::from_secs(1)).is_err() {
@@ -38,7 +38,7 @@ pub(crate) fn ssh_config(words: &[OsString]) -> Result<ExitCode, Failure> {
             let _ = start::start(&paths, now + start::PATIENCE);
         }
     }
-    Err(become_broker("ssh-config", words))
+    become_broker(word, words)
 }
 
 fn choose(named: Option<OsString>, own: &Path, search: &OsStr) -> Result<PathBuf, Failure> {
