@@ -16,10 +16,12 @@ pub mod run;
 pub mod sshd;
 pub mod tools;
 pub mod wait;
+pub mod way;
 pub mod world;
 
 pub use plan::Plan;
 pub use run::{Running, Said, run};
 pub use sshd::Sshd;
 pub use wait::until;
+pub use way::{Ground, Way};
 pub use world::World;

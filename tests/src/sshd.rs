@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use natssh_lab::processes::{Process, signal_all, trees};
+use rustix::process::Signal;
+
 use crate::wait::within;
 
 /// How often another free port is tried: somebody else may take it before sshd does.
@@ -18,6 +21,7 @@ const START: Duration = Duration::from_secs(10);
 pub struct Sshd {
     child: Child,
     address: SocketAddr,
+    config: PathBuf,
     log: PathBuf,
 }
 
@@ -30,31 +34,64 @@ impl Sshd {
     pub fn start(folder: &Path, lines: &str) -> Self {
         let config = folder.join("sshd_config");
         natssh_lab::state::write_private(&config, lines).expect("our own folder");
-        let program = natssh_lab::tools::find("sshd").expect("sshd is installed");
         let log = folder.join("sshd.log");
         for _ in 0..PORTS {
             let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr());
             let address = free.expect("a free port");
-            let child = Command::new(&program)
-                .args(["-D", "-E"])
-                .arg(&log)
-                .args(["-o", &format!("ListenAddress={address}"), "-f"])
-                .arg(&config)
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn();
-            let mut sshd = Self { child: child.expect("sshd starts"), address, log: log.clone() };
-            let listens = within(START, || {
-                let ended = sshd.child.try_wait().expect("a child can be waited for").is_some();
-                let listens = TcpStream::connect(address).is_ok();
-                (ended || listens).then_some(listens && !ended)
-            });
-            if listens == Some(true) {
+            let child = spawn(&config, &log, address);
+            let mut sshd = Self { child, address, config: config.clone(), log: log.clone() };
+            if sshd.listens() {
                 return sshd;
             }
         }
         panic!("sshd does not listen: {}", fs::read_to_string(&log).unwrap_or_default());
+    }
+
+    /// Waits until it listens, or has ended.
+    fn listens(&mut self) -> bool {
+        let listens = within(START, || {
+            let ended = self.child.try_wait().expect("a child can be waited for").is_some();
+            let listens = TcpStream::connect(self.address).is_ok();
+            (ended || listens).then_some(listens && !ended)
+        });
+        listens == Some(true)
+    }
+
+    /// Kills it with all its connections, as a machine that loses its power.
+    ///
+    /// # Panics
+    /// When it cannot be waited for.
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.child.wait().expect("a child can be waited for");
+    }
+
+    /// Starts it again after [`Sshd::kill`], at the same address.
+    ///
+    /// # Panics
+    /// When it does not listen; with its log.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        // A connection of anybody's may have the port for a moment.
+        let back = within(START, || {
+            self.child = spawn(&self.config, &self.log, self.address);
+            self.listens().then_some(())
+        });
+        assert!(back.is_some(), "sshd is not back: {}", fs::read_to_string(&self.log).unwrap_or_default());
+    }
+
+    /// Stops it with all its connections: the system still accepts new ones for it.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Ends a freeze.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        signal_all(signal, || Process::find(self.child.id()).map(|own| trees(&[own])).unwrap_or_default());
     }
 
     /// Where it listens.
@@ -71,7 +108,21 @@ impl Sshd {
 
 impl Drop for Sshd {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        self.signal(Signal::KILL);
         let _ = self.child.wait();
     }
+}
+
+fn spawn(config: &Path, log: &Path, address: SocketAddr) -> Child {
+    let program = natssh_lab::tools::find("sshd").expect("sshd is installed");
+    let child = Command::new(program)
+        .args(["-D", "-E"])
+        .arg(log)
+        .args(["-o", &format!("ListenAddress={address}"), "-f"])
+        .arg(config)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    child.expect("sshd starts")
 }
