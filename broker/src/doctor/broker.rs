@@ -67,8 +67,8 @@ pub(super) mod tests {
         Status { version: VERSION.into(), ..serde_json::from_str(text).unwrap() }
     }
 
-    fn judged(answer: Result<Status, NoAnswer>) -> (Verdict, Option<String>) {
-        let findings = judge(&answer, None);
+    fn judged(answer: &Result<Status, NoAnswer>) -> (Verdict, Option<String>) {
+        let findings = judge(answer, None);
         assert_eq!(findings.len(), 1, "{findings:?}");
         (findings[0].verdict, findings[0].fix.clone())
     }
@@ -76,14 +76,17 @@ pub(super) mod tests {
     #[test]
     fn whatever_keeps_the_broker_from_serving_has_its_own_fix() {
         let fix = |text: &str| Some(text.to_owned());
-        assert_eq!(judged(Ok(status())), (Verdict::Ok, None));
-        assert_eq!(judged(Err(NoAnswer::Absent)), (Verdict::Failure, fix("natssh broker start")));
-        assert_eq!(judged(Err(NoAnswer::Silent)), (Verdict::Failure, fix("natssh broker logs")));
+        assert_eq!(judged(&Ok(status())), (Verdict::Ok, None));
+        assert_eq!(judged(&Err(NoAnswer::Absent)), (Verdict::Failure, fix("natssh broker start")));
+        assert_eq!(judged(&Err(NoAnswer::Silent)), (Verdict::Failure, fix("natssh broker logs")));
         let refused = Failure::new(FailureKind::Version, "another version").hint("natssh broker restart");
-        assert_eq!(judged(Err(NoAnswer::Refused(refused))), (Verdict::Failure, fix("natssh broker restart")));
+        assert_eq!(
+            judged(&Err(NoAnswer::Refused(refused))),
+            (Verdict::Failure, fix("natssh broker restart"))
+        );
         let old = Status { version: "0.0.9".into(), ..status() };
-        assert_eq!(judged(Ok(old)), (Verdict::Warning, fix("natssh broker restart")));
+        assert_eq!(judged(&Ok(old)), (Verdict::Warning, fix("natssh broker restart")));
         let warned = Status { warnings: vec!["the port is taken".into()], ..status() };
-        assert_eq!(judged(Ok(warned)), (Verdict::Warning, fix("natssh broker logs")));
+        assert_eq!(judged(&Ok(warned)), (Verdict::Warning, fix("natssh broker logs")));
     }
 }
