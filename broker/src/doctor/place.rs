@@ -1,7 +1,7 @@
 //! The configuration and the socket: are they there, and are they the user's alone.
 
 use super::Finding;
-use crate::config::{Complaints, Environment, Settings};
+use crate::config::{Complaints, Environment, Kind, Settings};
 use natssh_wire::Failure;
 use natssh_wire::paths::Paths;
 use std::fs::Metadata;
@@ -54,7 +54,17 @@ pub(super) fn config(env: &Environment, loaded: &Result<Settings, Complaints>) -
             let upstreams = settings.upstreams.keys().cloned().collect::<Vec<_>>().join(", ");
             let warnings =
                 settings.warnings.iter().map(|said| Finding::warning("config", said, "natssh config show"));
+            let alone = settings.upstreams.values().all(|upstream| matches!(upstream.kind, Kind::Direct));
+            let alone = alone.then(|| {
+                let text = "no upstream but plain TCP: nothing leads through a proxy or a bastion";
+                Finding::warning(
+                    "config",
+                    text,
+                    "tsh login --proxy=HOST, or an [upstream.NAME] in natssh.toml",
+                )
+            });
             std::iter::once(Finding::ok("config", format!("{place}; upstreams: {upstreams}")))
+                .chain(alone)
                 .chain(warnings)
                 .collect()
         }

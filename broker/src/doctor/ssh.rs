@@ -26,7 +26,15 @@ pub(super) struct Ssh {
     /// `ssh -V`; none when there is no ssh.
     version: Option<String>,
     /// For each host, what `ssh -G` said of the way to it; none when it said nothing.
-    ways: Vec<(String, Option<Way>)>,
+    ways: Vec<(Host, Option<Way>)>,
+}
+
+/// A host to ask ssh for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Host {
+    name: String,
+    /// Whether a route leads through an upstream, or it is reached directly.
+    routed: bool,
 }
 
 /// The way to a host by ssh's configuration.
@@ -58,18 +66,26 @@ impl Way {
 }
 
 /// Hosts to ask ssh for: those that are named, else one for each route that leads through an upstream.
-pub(super) fn hosts(settings: Option<&Settings>, named: &[String]) -> Vec<String> {
-    if !named.is_empty() {
-        return named.to_vec();
-    }
+pub(super) fn hosts(settings: Option<&Settings>, named: &[String]) -> Vec<Host> {
     let Some(settings) = settings else { return Vec::new() };
-    let mut hosts: Vec<String> = Vec::new();
-    for host in settings.routes.rules.iter().filter_map(|rule| host_of(settings, rule)) {
+    if !named.is_empty() {
+        let host = |name: &String| Host { name: name.clone(), routed: is_routed(settings, name) };
+        return named.iter().map(host).collect();
+    }
+    let mut hosts: Vec<Host> = Vec::new();
+    for name in settings.routes.rules.iter().filter_map(|rule| host_of(settings, rule)) {
+        let host = Host { name, routed: true };
         if !hosts.contains(&host) && hosts.len() < HOSTS {
             hosts.push(host);
         }
     }
     hosts
+}
+
+fn is_routed(settings: &Settings, host: &str) -> bool {
+    let Ok(node) = NodeAddr::new(host, "22") else { return false };
+    let upstream = settings.upstreams.get(&settings.routes.pick(&node).upstream);
+    upstream.is_some_and(|upstream| !matches!(upstream.kind, Kind::Direct))
 }
 
 /// A host that a rule takes, and that `natssh ssh-config` prints a block for.
@@ -91,14 +107,14 @@ fn host_of(settings: &Settings, rule: &Rule) -> Option<String> {
     host.into_iter().find(goes_there)
 }
 
-pub(super) fn gather(hosts: &[String]) -> Ssh {
+pub(super) fn gather(hosts: &[Host]) -> Ssh {
     let ask = |words: &[&str]| {
         let mut command = Command::new("ssh");
         command.args(words);
         program(command, LIMIT).filter(|said| said.well).map(|said| said.text)
     };
     let version = ask(&["-V"]);
-    let way = |host: &String| (host.clone(), ask(&["-G", "--", host]).map(|text| Way::read(&text)));
+    let way = |host: &Host| (host.clone(), ask(&["-G", "--", &host.name]).map(|text| Way::read(&text)));
     let ways = if version.is_some() { hosts.iter().map(way).collect() } else { Vec::new() };
     Ssh { version, ways }
 }
@@ -122,21 +138,25 @@ pub(super) fn judge(ssh: &Ssh) -> Vec<Finding> {
     findings
 }
 
-fn judge_way(host: &str, way: Option<&Way>) -> Finding {
+fn judge_way(host: &Host, way: Option<&Way>) -> Finding {
+    let name = &host.name;
     match way {
-        None => Finding::warning("ssh", format!("ssh -G {host} says nothing"), format!("ssh -G {host}")),
+        None => Finding::warning("ssh", format!("ssh -G {name} says nothing"), format!("ssh -G {name}")),
         Some(way) if way.is_ours() && way.passes_descriptors => {
-            Finding::ok("ssh", format!("reaches {host} through natssh"))
+            Finding::ok("ssh", format!("reaches {name} through natssh"))
         }
         Some(way) if way.is_ours() => {
-            let text = format!("reaches {host} through natssh, which has to copy every byte for it");
+            let text = format!("reaches {name} through natssh, which has to copy every byte for it");
             Finding::warning("ssh", text, "add to the block of ssh's configuration: ProxyUseFdpass yes")
         }
+        Some(_) if !host.routed => {
+            Finding::ok("ssh", format!("reaches {name} without natssh, which has no route for it either"))
+        }
         Some(Way { proxy_command: Some(command), .. }) => {
-            let text = format!("reaches {host} through another ProxyCommand: {command}");
+            let text = format!("reaches {name} through another ProxyCommand: {command}");
             Finding::warning("ssh", text, INCLUDE)
         }
-        Some(_) => Finding::warning("ssh", format!("does not go through natssh for {host}"), INCLUDE),
+        Some(_) => Finding::warning("ssh", format!("does not go through natssh for {name}"), INCLUDE),
     }
 }
 
@@ -168,7 +188,8 @@ mod tests {
 
     #[test]
     fn only_a_proxy_command_of_natssh_is_the_way_through_it() {
-        let judged = |text: &str| judge_way("web", Some(&Way::read(text))).verdict;
+        let host = |routed| Host { name: "web".into(), routed };
+        let judged = |text: &str| judge_way(&host(true), Some(&Way::read(text))).verdict;
         let fdpass = "\nproxyusefdpass yes\n";
         for ours in
             ["natssh proxy web 22", "/usr/local/bin/natssh proxy web 22", "env A=b '/a/natssh' proxy web 22"]
@@ -178,6 +199,11 @@ mod tests {
         assert_eq!(judged("proxycommand natssh proxy web 22\nproxyusefdpass no\n"), Verdict::Warning);
         assert_eq!(judged(&format!("proxycommand nc -X natssh.example web 22{fdpass}")), Verdict::Warning);
         assert_eq!(judged("proxycommand none\n"), Verdict::Warning);
-        assert_eq!(judge_way("web", None).verdict, Verdict::Warning);
+        assert_eq!(judge_way(&host(true), None).verdict, Verdict::Warning);
+        assert_eq!(
+            judge_way(&host(false), Some(&Way::default())).verdict,
+            Verdict::Ok,
+            "no route, no natssh"
+        );
     }
 }
