@@ -150,6 +150,12 @@ impl ProxyCommand {
         Ok(command)
     }
 
+    /// Whether it says where the login belongs.
+    #[must_use]
+    pub fn needs_login(&self) -> bool {
+        self.parts.contains(&Part::Token(Token::Login))
+    }
+
     /// Whether it runs `natssh proxy`, which asks this broker for the way that this command should be:
     /// also behind `exec`, `env` and variables, and by a path.
     #[must_use]

@@ -121,6 +121,20 @@ fn a_command_that_says_nothing_is_timed_out_and_ended() {
 }
 
 #[test]
+fn who_finds_no_place_is_told_how_many_were_before() {
+    let world = by_command("sleep 600", "handshakes = 1");
+    let ask = |node| Running::start(world.natssh(&["proxy", node, "22", "--connect-timeout", "2"]));
+    let first = ask("worker");
+    until("the first runs", || (!world.started_by_broker().is_empty()).then_some(()));
+    let second = ask("control-plane").end();
+    let sentence =
+        "the command of upstream lab is busy: 1 were starting all the time that control-plane:22 waited";
+    assert!(second.unreachable().contains(sentence), "{}", second.stderr);
+    assert!(first.end().unreachable().contains("nothing came from worker:22 in time"));
+    until_alone(&world);
+}
+
+#[test]
 fn a_killed_command_cuts_its_stream_and_no_other() {
     need!("ssh", "sshd");
     let world = by_command("SSHD", "");

@@ -45,6 +45,8 @@ fn a_login_is_needed_only_where_it_is_used() {
     let expand = |text| ProxyCommand::parse(text).unwrap().expand(&nobody);
     assert_eq!(expand("nc %h %p").unwrap(), "nc web-1 2222");
     assert_eq!(expand("ssh -l %r").unwrap_err(), Unfit::NoLogin);
+    let needs = |text| ProxyCommand::parse(text).unwrap().needs_login();
+    assert_eq!([needs("nc %h %%r"), needs("ssh -l %r")], [false, true]);
 }
 
 #[test]

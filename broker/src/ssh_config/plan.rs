@@ -146,7 +146,11 @@ impl Plan<'_> {
         hosts.extend(rule.hosts.iter().filter(|pattern| pattern.is_negated()).map(ToString::to_string));
         hosts.extend(direct.iter().cloned());
         hosts.extend(self.settings.routes.proxies.iter().map(|proxy| format!("!{proxy}")));
-        Block { comments: vec![rule.origin.to_string()], hosts, options: self.way("%h", rule.port) }
+        Block {
+            comments: vec![rule.origin.to_string()],
+            hosts,
+            options: self.way(&rule.upstream, "%h", rule.port),
+        }
     }
 
     /// Whether a name and the same name with the cluster's ending are one node to the routes.
@@ -174,7 +178,11 @@ impl Plan<'_> {
             let asked_port = NodeAddr { host: host.to_owned(), port: SSH_PORT };
             let port =
                 Some(self.settings.routes.pick(&asked_port).node.port).filter(|port| *port != SSH_PORT);
-            return Block { comments, hosts: vec![host.to_owned()], options: self.way(&asked, port) };
+            return Block {
+                comments,
+                hosts: vec![host.to_owned()],
+                options: self.way(&upstream.name, &asked, port),
+            };
         }
         let node = &picked.node.host;
         let mut options = Vec::new();
@@ -192,9 +200,14 @@ impl Plan<'_> {
     }
 
     /// How ssh gets a stream; the node behind it is the user's own, with a key and a login that natssh does not know.
-    fn way(&self, host: &str, port: Option<u16>) -> Vec<(&'static str, String)> {
+    fn way(&self, upstream: &str, host: &str, port: Option<u16>) -> Vec<(&'static str, String)> {
+        let kind = self.settings.upstreams.get(upstream).map(|upstream| &upstream.kind);
+        let login = match kind {
+            Some(Kind::Command(command)) if command.needs_login() => " --login %r",
+            _ => "",
+        };
         let mut options = vec![
-            ("ProxyCommand", format!("{} {host} %p", self.proxy_command)),
+            ("ProxyCommand", format!("{} {host} %p{login}", self.proxy_command)),
             ("ProxyUseFdpass", "yes".into()),
         ];
         options.extend(port.map(|port| ("Port", port.to_string())));
@@ -210,7 +223,7 @@ impl Plan<'_> {
         host: &str,
         comments: &mut Vec<String>,
     ) -> Vec<(&'static str, String)> {
-        let mut options = self.way(host, Some(port.unwrap_or(NODE_PORT)));
+        let mut options = self.way(upstream, host, Some(port.unwrap_or(NODE_PORT)));
         let view = match identity.and_then(|name| Some((name, self.views.get(name)?))) {
             Some((_, Ok(view))) => view.clone(),
             Some((name, Err(why))) => {

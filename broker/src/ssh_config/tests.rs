@@ -507,3 +507,15 @@ fn stock_ssh_logs_in_with_an_identity_file_by_the_fragment_alone() {
         assert_eq!(String::from_utf8_lossy(&output.stdout), "reached\n");
     }
 }
+
+#[test]
+fn a_command_that_needs_the_login_is_told_it() {
+    let home = Home::new();
+    let text = "[upstream.aws]\nkind = \"command\"\ncommand = \"tunnel %r@%h\"\n\
+                [upstream.plain]\nkind = \"command\"\ncommand = \"tunnel %h\"\n\
+                [[route]]\nhosts = [\"i-*\"]\nupstream = \"aws\"\n[[route]]\nhosts = [\"j-1\"]\nupstream = \"plain\"\n";
+    let fragment = home.fragment(text, &[], &[]);
+    let Some(told) = home.ssh(&fragment, "i-0abc") else { return };
+    assert_eq!(told.get("proxycommand"), "/bin/natssh proxy %h %p --login %r");
+    assert_eq!(home.ssh(&fragment, "j-1").unwrap().get("proxycommand"), "/bin/natssh proxy %h %p");
+}

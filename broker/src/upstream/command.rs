@@ -24,9 +24,8 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
-/// How many commands may be on their way at once: each is a program that starts and a handshake at its
-/// service. It also ends, by time, a command that asks this very broker for the way.
-const STARTING: usize = 16;
+/// Of the caller's time, one part in so many is left for the command itself.
+const LEFT_FOR_THE_COMMAND: u32 = 5;
 
 /// A ProxyCommand.
 pub struct Command {
@@ -34,7 +33,10 @@ pub struct Command {
     command: ProxyCommand,
     connect_timeout: Duration,
     processes: Arc<Processes>,
+    /// Places for commands that are on their way. Each shakes hands with a server that is not seen from here, such as a
+    /// bastion, and that may be the same for all nodes.
     starting: Semaphore,
+    limit: usize,
     open: Arc<AtomicU64>,
     opened: AtomicU64,
     failed: AtomicU64,
@@ -56,7 +58,8 @@ impl Command {
             command,
             connect_timeout: settings.connect_timeout,
             processes,
-            starting: Semaphore::new(STARTING),
+            starting: Semaphore::new(settings.handshakes),
+            limit: settings.handshakes,
             open: Arc::default(),
             opened: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -93,8 +96,8 @@ impl Command {
         };
         let line = self.command.expand(&values).map_err(|unfit| self.unfit(&unfit))?;
         let handshake = self.gates.behind(None, &ask.node).enter(ask.deadline).await?;
+        let _place = self.place(&ask.node, ask.deadline).await?;
         let deadline = ask.deadline.min(Instant::now() + self.connect_timeout);
-        let _place = self.place(&ask.node, deadline).await?;
         let upstreams = ask.within.iter().cloned().chain([self.name.clone()]).collect();
         let mut process =
             Process::start(&line, ask.agent.as_deref(), &self.processes, upstreams).map_err(|error| {
@@ -118,14 +121,15 @@ impl Command {
 
     /// A place among those that are starting.
     async fn place(&self, node: &NodeAddr, deadline: Instant) -> Result<SemaphorePermit<'_>, Failure> {
-        match timeout_at(deadline, self.starting.acquire()).await {
+        let patience = deadline.saturating_duration_since(Instant::now());
+        match timeout_at(deadline - patience / LEFT_FOR_THE_COMMAND, self.starting.acquire()).await {
             Ok(Ok(place)) => Ok(place),
             // Nobody closes it.
-            Ok(Err(_)) | Err(_) => Err(Failure::new(
-                FailureKind::Busy,
-                format!("{self}: {STARTING} were starting all the time that {node} waited"),
-            )
-            .hint("natssh status")),
+            Ok(Err(_)) | Err(_) => {
+                let text =
+                    format!("{self} is busy: {} were starting all the time that {node} waited", self.limit);
+                Err(Failure::new(FailureKind::Busy, text).hint("natssh status"))
+            }
         }
     }
 
