@@ -15,7 +15,7 @@ pub use histogram::{BOUNDS, Histogram};
 pub use meter::{Carried, Meter, Meters};
 
 use crate::failures::Totals;
-use natssh_wire::status::{Status, TrunkState, UpstreamState};
+use natssh_wire::status::{Handshakes, Status, TrunkState, UpstreamState};
 use std::sync::Arc;
 use text::{Kind, Page};
 
@@ -99,6 +99,20 @@ fn upstreams(page: &mut Page, status: &Status) {
     for upstream in &status.upstreams {
         if let Some(ms) = upstream.round_trip_ms {
             round_trip.sample(&[("upstream", &upstream.name)], ms / 1000.0);
+        }
+    }
+    for (name, help, of) in [
+        (
+            "natssh_handshakes_in_flight",
+            "Connections that have not authenticated yet, over the ten fullest servers of an upstream.",
+            (|server: &Handshakes| server.in_flight) as fn(&Handshakes) -> u64,
+        ),
+        ("natssh_handshakes_waiting", "Callers that wait for their turn at these.", |server| server.waiting),
+    ] {
+        let mut family = page.family(name, Kind::Gauge, help);
+        for upstream in &status.upstreams {
+            let sum: u64 = upstream.handshakes.iter().map(of).sum();
+            family.sample(&[("upstream", &upstream.name)], sum);
         }
     }
     let mut trunks = page.family("natssh_trunks", Kind::Gauge, "Open connections of an upstream, by state.");

@@ -336,7 +336,10 @@ fn small_mistakes_of_form_each_get_a_sentence() {
             "[upstream.a]\nkind = \"bastion\"\nhost = \"x\"\nvia = \"b\"\n[upstream.b]\nkind = \"bastion\"\nhost = \"y\"\nvia = \"a\"",
             "4: [upstream.a]: via goes in a circle: a via b via a",
         ),
-        ("nothing = 1", "1: unknown key \"nothing\"; known here: default, upstream, identity, route, metrics"),
+        (
+            "nothing = 1",
+            "1: unknown key \"nothing\"; known here: default, upstream, identity, route, metrics",
+        ),
     ] {
         let found = complaints(text);
         assert!(found.lines().any(|line| line == format!("{PATH}:{expected}")), "{text:?} gave:\n{found}");

@@ -277,6 +277,13 @@ mod tests {
         assert_eq!(judged("[connection]\npipelining = True ; faster\n", &[])[0].0, Verdict::Ok);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_the_file_holds_it_is_read_to_its_end(text in "([\\[\\]=:;# \\ta-z]{0,12}\n){0,8}|\\PC{0,60}") {
+            let _ = judged(&text, &[]);
+        }
+    }
+
     #[test]
     fn nobody_is_told_of_an_ansible_they_do_not_have() {
         assert!(judge(&Ansible::default()).is_empty());

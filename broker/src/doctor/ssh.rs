@@ -186,6 +186,13 @@ mod tests {
         assert_eq!(judged(None), Verdict::Failure);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_ssh_says_is_read_to_its_end(text in "OpenSSH_[0-9._a-z]{0,8}|([a-z ]{0,20}\n){0,6}|\\PC{0,60}") {
+            let _ = (version(&text), Way::read(&text).is_ours());
+        }
+    }
+
     #[test]
     fn only_a_proxy_command_of_natssh_is_the_way_through_it() {
         let host = |routed| Host { name: "web".into(), routed };

@@ -184,6 +184,7 @@ fn reading(name: &str) -> Reading {
             trunks: vec![trunk(1, TrunkState::Open), trunk(2, TrunkState::Draining)],
             state: UpstreamState::Suspect,
             round_trip_ms: Some(41.5),
+            handshakes: vec![handshakes(8, 3), handshakes(1, 0)],
             ..upstream(name)
         }],
         identities: vec![identity(name, Some(90)), identity("plain key", None)],
@@ -195,6 +196,10 @@ fn reading(name: &str) -> Reading {
         Totals::from([((Some(name.to_owned()), FailureKind::Offline), 3), ((None, FailureKind::Config), 1)]);
     meters.of(name).dial_failed();
     Reading { status, failures, meters: meters.all(), unread_bytes: 7, now: 100 }
+}
+
+fn handshakes(in_flight: u64, waiting: u64) -> Handshakes {
+    Handshakes { server: format!("web-{in_flight}:22"), in_flight, waiting, limit: 8 }
 }
 
 fn upstream(name: &str) -> Upstream {
@@ -232,6 +237,8 @@ fn the_page_says_what_was_counted() {
         ("natssh_trunks", &[office, ("state", "open")], 1.0),
         ("natssh_trunks", &[office, ("state", "suspect")], 0.0),
         ("natssh_trunks", &[office, ("state", "draining")], 1.0),
+        ("natssh_handshakes_in_flight", &[office], 9.0),
+        ("natssh_handshakes_waiting", &[office], 3.0),
         ("natssh_dial_seconds_bucket", &[office, ("le", "0.25")], 0.0),
         ("natssh_dial_seconds_bucket", &[office, ("le", "0.5")], 1.0),
         ("natssh_dial_seconds_sum", &[office], 0.3),
