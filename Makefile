@@ -1,12 +1,14 @@
 # Type `make` for the list of targets. Everything they need is set up by themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-long fuzz release lab-up lab-down demo bench install clean
+.PHONY: help setup test test-long fuzz release soak lab-up lab-down demo bench install clean
 
 PREFIX ?= /usr/local
 # How `make lab-up` makes the lab: NODES=5 RTT=40 ROOTLESS=1
 NODES ?= 2
 RTT ?= 0
+# How long `make soak` takes.
+MINUTES ?= 60
 # How long `make fuzz` takes over each target.
 SECONDS ?= 60
 lab_flags = --nodes $(NODES) --rtt $(RTT) $(if $(ROOTLESS),--rootless)
@@ -38,6 +40,9 @@ demo: setup release ## See natssh work: two nodes behind a NAT and a real playbo
 
 bench: setup release ## Measure natssh against the nested ProxyCommand, side by side; JSON in bench-results/
 	@PYTHONPATH=tests .venv/bin/python -m bench
+
+soak: setup release ## Mixed streams for MINUTES=60; says whether anything grew, picture in bench-results/
+	@PYTHONPATH=tests .venv/bin/python -m soak --minutes $(MINUTES)
 
 lab-up: setup release ## Bring up the lab and leave it running: NODES=2 RTT=0 ROOTLESS=
 	@target/bin/natssh-lab up $(lab_flags)

@@ -25,9 +25,10 @@ MIB = 1 << 20
 
 
 class Ground:
-    """Two sshds, a key that both know, a broker, and one ssh configuration for each way."""
+    """Two sshds, a key that both know, and, unless it is not wanted, a broker with one ssh configuration for each way."""
 
-    def __init__(self) -> None:
+    def __init__(self, broker: bool = True) -> None:
+        self.broker = broker
         self.folder = Path(tempfile.mkdtemp(prefix="natssh-bench."))
         self.home = self.folder / "home"
         self.home.mkdir()
@@ -69,6 +70,10 @@ class Ground:
             self.sshds.append(self.sshd(port))
         for port in self.ports:
             wait_for(port)
+        if self.broker:
+            self.write_configs()
+
+    def write_configs(self) -> None:
         (self.folder / "natssh.toml").write_text(
             f'default = "gate"\n[identity.me]\nkey = "{self.folder}/id"\n'
             f'[upstream.gate]\nkind = "bastion"\nhost = "127.0.0.1:{self.ports[0]}"\nlogin = "{getpass.getuser()}"\n'
