@@ -8,9 +8,16 @@
 //! stream the end of the handshake cannot be seen, as it is encrypted: such a
 //! stream holds its place for two seconds from the server's first byte on,
 //! before which no handshake can be over, or until it closes.
+//!
+//! A server that refuses somebody's authentication is not asked by them again for a while: [`breaker`].
 
+mod breaker;
+mod circuit;
 mod line;
 
+pub use circuit::Circuit;
+
+use circuit::Breakers;
 use line::{Line, Ticket};
 use natssh_wire::status::Handshakes;
 use natssh_wire::{Failure, FailureKind, NodeAddr};
@@ -52,10 +59,11 @@ impl fmt::Display for Server {
     }
 }
 
-/// The lines in front of all servers. It outlives a reload.
+/// The lines in front of all servers, and the breakers to those that have refused somebody. It outlives a reload.
 #[derive(Debug, Default)]
 pub struct Admission {
     lines: Mutex<HashMap<Server, Front>>,
+    breakers: Mutex<Breakers>,
 }
 
 /// What is in front of one server.

@@ -106,6 +106,9 @@ impl Reach {
         let mut lookers = BTreeMap::new();
         for (name, source) in &settings.identities {
             let old = self.identities.get(name).filter(|old| old.source() == source);
+            if old.is_none() {
+                self.admission.identity_replaced(name);
+            }
             let watched = old.cloned().unwrap_or_else(|| Arc::new(Watched::open(name, source.clone())));
             let looker = old.and_then(|_| self.lookers.get(name)).cloned().unwrap_or_else(|| {
                 let for_ssh = derived::follow(self.state_dir.clone(), watched.clone());
@@ -244,6 +247,19 @@ impl Reach {
             // What failed is in `status`.
             drop(probe.await);
         }
+    }
+
+    /// Forgets what an upstream refused, or how it failed, and dials it again.
+    ///
+    /// # Errors
+    /// It cannot be reached by `deadline`, or there is none of that name.
+    pub async fn retry(&self, name: &str, deadline: Instant) -> Result<(), Failure> {
+        let Some(upstream) = self.upstreams.get(name) else {
+            let known: Vec<_> = self.upstreams.keys().map(String::as_str).collect();
+            let text = format!("no upstream is called {name:?}; there is {}", known.join(", "));
+            return Err(Failure::new(FailureKind::BadRequest, text).hint("natssh status"));
+        };
+        upstream.retry(deadline).await
     }
 
     /// Takes no new streams.

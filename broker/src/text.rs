@@ -33,6 +33,12 @@ pub fn in_words(seconds: u64) -> String {
     }
 }
 
+/// A moment in seconds since 1970, as `17:03:09 UTC`: for what is less than a day away.
+#[must_use]
+pub fn time_of_day(unix: u64) -> String {
+    format!("{:02}:{:02}:{:02} UTC", unix / 3600 % 24, unix / 60 % 60, unix % 60)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,5 +54,10 @@ mod tests {
     fn durations_read_as_a_person_says_them() {
         let said: Vec<_> = [0, 119, 120, 7199, 7200, 180_000].into_iter().map(in_words).collect();
         assert_eq!(said, ["0 s", "119 s", "2 min", "119 min", "2 h 0 min", "2 d 2 h"]);
+    }
+
+    #[test]
+    fn a_time_of_day_is_that_of_utc() {
+        assert_eq!(time_of_day(1_795_475_049), "23:04:09 UTC");
     }
 }

@@ -187,6 +187,18 @@ impl Upstream {
         }
     }
 
+    /// The same, after forgetting what was refused or failed before.
+    ///
+    /// # Errors
+    /// Why it cannot be reached.
+    pub async fn retry(&self, deadline: Instant) -> Result<(), Failure> {
+        match self {
+            Self::Teleport(teleport) => teleport.retry(deadline).await,
+            Self::Bastion(bastion) => bastion.retry(deadline).await,
+            Self::Direct(_) | Self::Command(_) => Ok(()),
+        }
+    }
+
     /// Takes no new streams; open ones go on.
     pub fn drain(&self) {
         match self {
@@ -239,6 +251,7 @@ fn blank(name: &str, kind: &str, address: &str) -> status::Upstream {
         idle_limit_seconds: None,
         handshakes: Vec::new(),
         told_busy: 0,
+        breakers: Vec::new(),
         warnings: Vec::new(),
     }
 }

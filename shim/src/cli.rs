@@ -32,6 +32,11 @@ pub(crate) enum Command {
         #[arg(value_hint = ValueHint::Hostname)]
         host: String,
     },
+    /// Forget that UPSTREAM refused or failed, and dial it now (exit status 0 it answers, 1 it does not, 3 no broker).
+    Retry {
+        /// Its name, as in `natssh status`.
+        upstream: String,
+    },
     /// Print a fragment for ~/.ssh/config, so that stock ssh goes through natssh.
     #[command(name = "ssh-config", disable_help_flag = true)]
     SshConfig {

@@ -13,6 +13,7 @@ mod place;
 mod program;
 mod proxy;
 mod relay;
+mod retry;
 mod start;
 mod status;
 mod table;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Command::Status { json, watch: None } => status::run(json),
         Command::Status { json, watch: Some(every) } => watch::run(json, every),
         Command::Why { host } => why::run(&host),
+        Command::Retry { upstream } => retry::run(&upstream),
         Command::Broker { command } => broker::run(&command),
         Command::SshConfig { words } => Err(program::become_with_broker("ssh-config", &words)),
         Command::Doctor { words } => Err(program::become_with_broker("doctor", &words)),

@@ -5,7 +5,9 @@ use crate::table::Table;
 use crate::words::{bytes, count, duration, milliseconds, now, one_line, relative};
 use crate::{NO_BROKER, complain, place};
 use natssh_wire::request::encode_get;
-use natssh_wire::status::{FailureRecord, Identity, IdentityState, Status, Upstream, UpstreamState};
+use natssh_wire::status::{
+    Breaker, BreakerState, FailureRecord, Identity, IdentityState, Status, Upstream, UpstreamState,
+};
 use natssh_wire::{Failure, FailureKind, VERSION};
 use std::io::Write;
 use std::path::Path;
@@ -183,11 +185,40 @@ pub(crate) fn upstream_notes(upstream: &Upstream, now: u64) -> Vec<String> {
     if let Some(at) = upstream.next_dial_at.filter(|at| *at > now) {
         notes.push(format!("next dial {}", relative(at, now)));
     }
+    notes.extend(upstream.breakers.iter().map(|breaker| refused(&upstream.name, breaker, now)));
+    for line in upstream.handshakes.iter().filter(|line| line.waiting > 0) {
+        notes.push(format!(
+            "{} wait for {}, where {} of {} are in flight",
+            count(line.waiting, "handshake"),
+            one_line(&line.server),
+            line.in_flight,
+            line.limit
+        ));
+    }
+    if upstream.told_busy > 0 {
+        notes.push(format!("{} told \"busy\" since the start", count(upstream.told_busy, "caller")));
+    }
     if upstream.streams_cut > 0 {
         notes.push(format!("{} cut since the start", count(upstream.streams_cut, "stream")));
     }
     notes.extend(upstream.warnings.iter().map(|warning| one_line(warning)));
     notes
+}
+
+/// Who was refused where, until when, and how to try at once.
+fn refused(upstream: &str, breaker: &Breaker, now: u64) -> String {
+    let login = breaker.login.as_deref().map(|login| format!(" as {}", one_line(login))).unwrap_or_default();
+    let next = match breaker.state {
+        BreakerState::Open => format!("asked again {}", relative(breaker.until, now)),
+        BreakerState::HalfOpen => "the next caller asks".into(),
+    };
+    format!(
+        "{} refused identity {}{login} {}; {next}, or now: natssh retry {}",
+        one_line(&breaker.server),
+        one_line(&breaker.identity),
+        count(breaker.refusals.into(), "time"),
+        one_line(upstream),
+    )
 }
 
 fn identities(identities: &[Identity], now: u64) -> String {

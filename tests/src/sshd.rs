@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use natssh_lab::ca::{HostRequest, openssh};
 use natssh_lab::processes::{Process, signal_all, trees};
 use rustix::process::Signal;
 
 use crate::wait::within;
+use crate::world::World;
 
 /// How often another free port is tried: somebody else may take it before sshd does.
 const PORTS: u32 = 5;
@@ -103,6 +105,32 @@ impl Sshd {
     pub fn log_lines(&self, words: &str) -> usize {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         log.lines().filter(|line| line.contains(words)).count()
+    }
+}
+
+impl World {
+    /// A listening sshd with a host certificate of the lab, and these lines besides. Whom it lets in,
+    /// the file `users` says: a public key of an authority that signs users.
+    ///
+    /// # Panics
+    /// When it does not listen.
+    pub fn listening_sshd(&self, users: &Path, lines: &str) -> Sshd {
+        let keys = self.path().join("listening");
+        let request = HostRequest::proxy("listening", "proxy", &[]);
+        let host = self.lab.authority().issue_host(&request).expect("a certificate for it");
+        openssh::write(&keys, &host).expect("our own folder");
+        let config = format!(
+            "HostKey {keys}\nHostCertificate {keys}-cert.pub\nTrustedUserCAKeys {}\nAuthorizedKeysFile none\n\
+             PermitRootLogin prohibit-password\nUsePAM no\nStrictModes no\nPidFile none\nLogLevel VERBOSE\n{lines}\n",
+            users.display(),
+            keys = keys.display(),
+        );
+        Sshd::start(self.path(), &config)
+    }
+
+    /// The file that lets in the lab's users.
+    pub fn user_ca(&self) -> PathBuf {
+        self.lab.folder().node("worker").join("ssh/user_ca.pub")
     }
 }
 

@@ -146,6 +146,7 @@ async fn route(
         }
         (&Method::POST, "/v1/probe") => Ok(json(StatusCode::OK, &status::probe(broker).await)),
         (&Method::POST, "/v1/reload") => status::reload(broker).await.map(|()| done()),
+        (&Method::POST, "/v1/retry") => status::retry(broker, request.uri().query()).await.map(|()| done()),
         (&Method::POST, "/v1/drain") => {
             broker.enter(Phase::Draining);
             Ok(done())

@@ -10,6 +10,8 @@ use tokio::time::Instant;
 
 /// A probe has an answer by then.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same for an upstream that a person wants tried again: `natssh` waits 5 s for the answer.
+const RETRY_TIMEOUT: Duration = Duration::from_millis(4500);
 
 /// `GET /v1/failures[?node=HOST]`.
 pub(super) fn failures(broker: &Broker, query: Option<&str>) -> Result<Failures, Failure> {
@@ -35,6 +37,14 @@ pub(super) async fn probe(broker: &Arc<Broker>) -> Status {
     let reach = tokio::task::spawn_blocking(move || looking.reach_after_login()).await;
     reach.unwrap_or_else(|_| broker.reach()).probe(Instant::now() + PROBE_TIMEOUT).await;
     broker.status()
+}
+
+/// `POST /v1/retry?upstream=NAME`.
+pub(super) async fn retry(broker: &Arc<Broker>, query: Option<&str>) -> Result<(), Failure> {
+    let name = query.and_then(|query| query.strip_prefix("upstream=")).and_then(percent_decode);
+    let wrong = || Failure::new(FailureKind::BadRequest, "retry takes one parameter: upstream=NAME");
+    let name = name.filter(|name| !name.is_empty()).ok_or_else(wrong)?;
+    broker.reach().retry(&name, Instant::now() + RETRY_TIMEOUT).await
 }
 
 /// `POST /v1/reload`.

@@ -5,7 +5,7 @@
 
 mod dial;
 
-use super::sets::{Sets, Way, usable};
+use super::sets::{Sets, Way, retry, usable};
 use super::trunks::{Dialled, Terms, Trunks};
 use super::{Ask, Means, Stream, Upstream};
 use crate::admission::Gates;
@@ -92,6 +92,15 @@ impl Bastion {
         set.trunks.lease(identity.generation, deadline).await.map(drop)
     }
 
+    pub(super) async fn retry(&self, deadline: Instant) -> Result<(), Failure> {
+        let sets = self.sets.all();
+        if sets.is_empty() {
+            return self.probe(deadline).await;
+        }
+        let ways: Vec<_> = sets.iter().map(|set| (&set.trunks, &set.watched)).collect();
+        retry(&ways, deadline).await
+    }
+
     pub(super) fn drain(&self) {
         self.sets.all().iter().for_each(|set| set.trunks.drain());
     }
@@ -147,6 +156,8 @@ impl Bastion {
     }
 
     fn new_set(&self, way: Way) -> Set {
+        let gate = self.gates.dialled(&self.bastion.host);
+        let circuit = way.circuit(&gate);
         let Way { login, watched, agent } = way;
         let terms = Terms {
             upstream: self.settings.name.clone(),
@@ -154,7 +165,8 @@ impl Bastion {
             keepalive: self.settings.keepalive,
             streams_per_trunk: self.settings.streams_per_trunk as u64,
             meter: self.meter.clone(),
-            gate: self.gates.dialled(&self.bastion.host),
+            gate,
+            circuit,
             dial_timeout: self.settings.connect_timeout,
         };
         let dialler = Arc::new(Dialler {

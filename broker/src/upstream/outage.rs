@@ -8,10 +8,8 @@ use tokio::time::Instant;
 
 /// With somebody waiting, a failed dial is repeated at least this often.
 pub(super) const IMPATIENT: Duration = Duration::from_secs(1);
-/// A refusal that a person has to mend is remembered for so long: servers
-/// count attempts, and ban everyone behind the same address.
-const REFUSED_FOR: Duration = Duration::from_secs(30);
-/// The same for a key or file that can be mended without the server noticing.
+/// A key or file that a person has to mend, which the server does not notice, is
+/// remembered for so long. When a server that refuses may be asked again, its breaker knows.
 const UNUSABLE_FOR: Duration = Duration::from_secs(2);
 
 /// No dial has succeeded since this began.
@@ -60,7 +58,7 @@ impl Outage {
     ) -> Self {
         let dials = before.map_or(0, |before| before.dials) + 1;
         let refused_for = match failure.kind {
-            FailureKind::Denied => Some(REFUSED_FOR),
+            FailureKind::Denied => Some(Duration::ZERO),
             FailureKind::Identity | FailureKind::HostKey | FailureKind::Config => Some(UNUSABLE_FOR),
             _ => None,
         };
@@ -123,13 +121,11 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_identity_is_not_tried_again_and_a_new_one_is_at_once() {
+    fn a_refused_identity_is_not_tried_in_the_background() {
         let now = Instant::now();
         let outage = dial(None, FailureKind::Denied, now);
-        assert_eq!(outage.next(1, now + REFUSED_FOR / 2), Next::Fail(failed(FailureKind::Denied)));
-        assert_eq!(outage.next(2, now), Next::Dial);
-        assert_eq!(outage.next(1, now + REFUSED_FOR), Next::Dial);
-        assert_eq!(outage.redial_at(), None);
+        assert_eq!(outage.next(1, now), Next::Dial, "the breaker decides");
+        assert_eq!(outage.redial_at(), None, "nobody dials who is not asked to");
     }
 
     #[test]
@@ -137,6 +133,7 @@ mod tests {
         let now = Instant::now();
         let outage = dial(None, FailureKind::HostKey, now);
         assert!(matches!(outage.next(1, now), Next::Fail(_)));
+        assert_eq!(outage.next(2, now), Next::Dial);
         assert_eq!(outage.next(1, now + UNUSABLE_FOR), Next::Dial);
     }
 }

@@ -4,12 +4,15 @@
 //! the agents of two callers are two identities.
 
 use super::Ask;
+use super::trunks::Trunks;
+use crate::admission::{Circuit, Gate};
 use crate::failures::unix_now;
 use crate::identity::{AgentFault, Identity, IdentityError, Snapshot, Source, Watched};
 use natssh_wire::{Failure, FailureKind};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::time::Instant;
 
 /// All identities of a configuration, by name.
 pub type Identities = Arc<BTreeMap<String, Arc<Watched>>>;
@@ -42,6 +45,14 @@ pub(super) struct Way {
     pub(super) watched: Arc<Watched>,
     /// The caller's agent, where it is needed.
     pub(super) agent: Option<PathBuf>,
+}
+
+impl Way {
+    /// The breaker to a server for who authenticates this way.
+    pub(super) fn circuit(&self, gate: &Gate) -> Circuit {
+        let agent = self.agent.as_ref().map(|socket| socket.display().to_string());
+        gate.circuit(self.login.as_deref(), self.watched.name(), agent)
+    }
 }
 
 impl<T> Sets<T> {
@@ -120,6 +131,19 @@ impl<T> Sets<T> {
 
 fn is_of_caller(watched: &Watched) -> bool {
     matches!(watched.source(), Source::Agent(None))
+}
+
+/// Forgets what was refused or failed before, and makes sure that each way of authenticating works now.
+///
+/// # Errors
+/// The first that does not, and why.
+pub(super) async fn retry(ways: &[(&Arc<Trunks>, &Arc<Watched>)], deadline: Instant) -> Result<(), Failure> {
+    ways.iter().for_each(|(trunks, _)| trunks.forgive());
+    for (trunks, watched) in ways {
+        let identity = usable(watched).await?;
+        trunks.lease(identity.generation, deadline).await?;
+    }
+    Ok(())
 }
 
 /// A snapshot whose identity may be used now.

@@ -8,7 +8,7 @@ mod dial;
 pub(crate) mod fuzzing;
 pub(super) mod refusal;
 
-use super::sets::{Sets, Way, usable};
+use super::sets::{Sets, Way, retry, usable};
 use super::trunks::{Dialled, Terms, Trunks};
 use super::{Ask, Means, Stream};
 use crate::admission::Gates;
@@ -116,6 +116,15 @@ impl Teleport {
         set.trunks.lease(identity.generation, deadline).await.map(drop)
     }
 
+    pub(super) async fn retry(&self, deadline: Instant) -> Result<(), Failure> {
+        let sets = self.sets.all();
+        if sets.is_empty() {
+            return self.probe(deadline).await;
+        }
+        let ways: Vec<_> = sets.iter().map(|set| (&set.trunks, &set.watched)).collect();
+        retry(&ways, deadline).await
+    }
+
     pub(super) fn drain(&self) {
         for set in self.sets.all() {
             set.trunks.drain();
@@ -175,6 +184,8 @@ impl Teleport {
     }
 
     fn new_set(&self, way: Way) -> Set {
+        let gate = self.gates.dialled(&self.proxy);
+        let circuit = way.circuit(&gate);
         let Way { login, watched, .. } = way;
         let terms = Terms {
             upstream: self.settings.name.clone(),
@@ -182,7 +193,8 @@ impl Teleport {
             keepalive: self.settings.keepalive,
             streams_per_trunk: self.settings.streams_per_trunk as u64,
             meter: self.meter.clone(),
-            gate: self.gates.dialled(&self.proxy),
+            gate,
+            circuit,
             dial_timeout: self.settings.connect_timeout,
         };
         let (logins, records) = (Logins::default(), Arc::new(AtomicBool::new(false)));

@@ -11,7 +11,7 @@ use super::idle::IdleLimit;
 use super::ledger::{Health, Ledger, Limits, TrunkId};
 use super::outage::{IMPATIENT, Next, Outage};
 use super::trunk::{Seen, Trunk};
-use crate::admission::{Gate, Place};
+use crate::admission::{Circuit, Gate, Place};
 use crate::failures::{Failures, record, unix_now};
 use crate::metrics::Meter;
 use crate::ssh::{Connection, Ended};
@@ -55,6 +55,8 @@ pub struct Terms {
     pub meter: Arc<Meter>,
     /// The way into the server: each dial is a handshake with it.
     pub gate: Gate,
+    /// Closed, unless the server has refused this way of authenticating.
+    pub circuit: Circuit,
     /// A dial that has not been let in by then has failed.
     pub dial_timeout: Duration,
 }
@@ -78,6 +80,8 @@ struct State {
     outage: Option<Outage>,
     draining: bool,
     last_use: Option<Instant>,
+    /// The generation of the identity that was asked with last.
+    wanted: u64,
     reconnected_at: Option<Instant>,
     idle: IdleLimit,
     facts: Facts,
@@ -201,6 +205,7 @@ impl Trunks {
         let now = Instant::now();
         let mut state = self.lock();
         state.last_use = Some(now);
+        state.wanted = generation;
         if state.ledger.keep_from(generation) {
             let trunks = self.clone();
             tokio::spawn(async move { trunks.sweep() });
@@ -223,6 +228,7 @@ impl Trunks {
             Next::Wait(until) => return Ok(Err(until)),
             Next::Fail(failure) => return Err(failure),
         }
+        self.terms.circuit.ask(generation)?;
         self.start_dial(&mut state);
         Ok(Err(now + IMPATIENT))
     }
@@ -270,6 +276,7 @@ impl Trunks {
     }
 
     fn opened(self: &Arc<Self>, connection: Connection, generation: u64) {
+        self.terms.circuit.accepted();
         let trunk = Arc::new(Trunk::new(connection));
         let mut state = self.lock();
         state.dialling = false;
@@ -321,6 +328,7 @@ impl Trunks {
     }
 
     fn dial_failed(self: &Arc<Self>, failure: Failure, generation: u64) {
+        self.terms.circuit.failed(generation, &failure);
         let now = Instant::now();
         let mut state = self.lock();
         state.dialling = false;
@@ -348,7 +356,8 @@ impl Trunks {
             // A dial that failed meanwhile has its own time, and its own waiter.
             let still_due = state.outage.as_ref().and_then(Outage::redial_at) == Some(due);
             let in_use = state.last_use.is_some_and(|used| used.elapsed() < IN_USE);
-            if still_due && in_use && !state.dialling && !state.draining {
+            let idle = !state.dialling && !state.draining;
+            if still_due && in_use && idle && trunks.terms.circuit.ask(state.wanted).is_ok() {
                 trunks.start_dial(&mut state);
             }
         });
@@ -398,6 +407,13 @@ impl Trunks {
             tracing::info!(upstream = self.terms.upstream, trunk = id, "trunk closed");
         }
         drop(state);
+        self.wake();
+    }
+
+    /// A person says that it is worth dialling: what was refused or failed before is forgotten.
+    pub fn forgive(&self) {
+        self.terms.circuit.close();
+        self.lock().outage = None;
         self.wake();
     }
 

@@ -126,6 +126,9 @@ pub struct Upstream {
     /// Servers with handshakes in flight or callers waiting for one, the fullest first (at most 10).
     #[serde(default)]
     pub handshakes: Vec<Handshakes>,
+    /// Servers that refused an authentication and are not asked again for a while.
+    #[serde(default)]
+    pub breakers: Vec<Breaker>,
     /// Callers that were told "busy", because their turn for a handshake did not come in time.
     #[serde(default)]
     pub told_busy: u64,
@@ -146,6 +149,35 @@ pub struct Handshakes {
     pub waiting: u64,
     /// No more are in flight than this.
     pub limit: u64,
+}
+
+/// A server that refused an authentication. It closes with a success, with a newer identity, or by
+/// `POST /v1/retry`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Breaker {
+    /// `host:port` as the upstream reaches it.
+    pub server: String,
+    /// The login that was refused; none where the identity decides.
+    #[serde(default)]
+    pub login: Option<String>,
+    /// The identity that was refused.
+    pub identity: String,
+    /// Whether somebody may ask again.
+    pub state: BreakerState,
+    /// Refusals in a row.
+    pub refusals: u32,
+    /// When the next attempt may be made.
+    pub until: u64,
+}
+
+/// Whether a server that has refused may be asked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BreakerState {
+    /// Not before its time is over.
+    Open,
+    /// The next caller asks, for all.
+    HalfOpen,
 }
 
 /// One connection of an upstream.

@@ -46,6 +46,10 @@ impl Trunks {
             let left = due.saturating_duration_since(Instant::now());
             entry.next_dial_at = Some(now + left.as_secs());
         }
+        if let Some(breaker) = self.terms.circuit.report() {
+            entry.next_dial_at = entry.next_dial_at.max(Some(breaker.until));
+            entry.breakers.push(breaker);
+        }
         if let Some(limit) = state.idle.known() {
             entry.idle_limit_seconds = Some(limit.as_secs());
         }
