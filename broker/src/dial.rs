@@ -1,6 +1,6 @@
 //! Dialling TCP servers by name: both families, several servers, one deadline.
 //!
-//! What to try when is decided in [`race`]; this file looks names up and
+//! What to try when is decided in `race`; this file looks names up and
 //! connects. A bare connection is only ever made to be used: servers count them.
 //!
 //! Limit: the system's resolver answers for both families together, so a name

@@ -9,15 +9,16 @@ use crate::place;
 use crate::status::{ask, no_broker, read};
 use crate::words::{clock, count, now, one_line};
 use natssh_wire::{Failure, FailureKind};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 use rustix::termios::{Winsize, isatty, tcgetwinsize};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+/// What is being shown at ^C may be finished within this.
+const GRACE: Duration = Duration::from_millis(300);
 /// The top left corner.
 const HOME: &str = "\x1b[H";
 /// From here to the end of the line.
@@ -28,8 +29,7 @@ const CLEAR_BELOW: &str = "\x1b[J";
 /// Shows it until ^C, or until nobody reads any more: both are success.
 pub(crate) fn run(json: bool, every: Duration) -> Result<ExitCode, Failure> {
     let paths = place::paths()?;
-    let (interrupted, told) = UnixStream::pair().map_err(|error| odd(&error))?;
-    signal_hook::low_level::pipe::register(signal_hook::consts::SIGINT, told).map_err(|error| odd(&error))?;
+    let interrupted = interrupts().map_err(|error| odd(&error))?;
     let mut out = std::io::stdout().lock();
     let is_screen = isatty(&out) && !json;
     let mut first = true;
@@ -48,7 +48,7 @@ pub(crate) fn run(json: bool, every: Duration) -> Result<ExitCode, Failure> {
             written => written.map_err(|error| odd(&error))?,
         }
         first = false;
-        if came_within(&interrupted, every.saturating_sub(began.elapsed()))? {
+        if interrupted.recv_timeout(every.saturating_sub(began.elapsed())).is_ok() {
             return Ok(ExitCode::SUCCESS);
         }
     }
@@ -87,18 +87,18 @@ fn frame(text: &str, size: Option<Winsize>, first: bool) -> String {
     frame + CLEAR_BELOW
 }
 
-/// Waits, and says whether ^C came meanwhile.
-fn came_within(interrupted: &UnixStream, wait: Duration) -> Result<bool, Failure> {
-    let until = Instant::now() + wait;
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        let timeout = Timespec::try_from(left).map_err(|error| odd(&error))?;
-        match poll(&mut [PollFd::new(interrupted, PollFlags::IN)], Some(&timeout)) {
-            Ok(ready) => return Ok(ready > 0),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(odd(&error)),
+/// Says when ^C comes. A broker that is being waited for delays the end no longer than [`GRACE`].
+fn interrupts() -> std::io::Result<Receiver<()>> {
+    let (mut came, signalled) = UnixStream::pair()?;
+    signal_hook::low_level::pipe::register(signal_hook::consts::SIGINT, signalled)?;
+    let (tell, told) = channel();
+    std::thread::spawn(move || {
+        if came.read_exact(&mut [0]).is_ok() && tell.send(()).is_ok() {
+            std::thread::sleep(GRACE);
+            std::process::exit(0);
         }
-    }
+    });
+    Ok(told)
 }
 
 fn odd(error: &dyn std::fmt::Display) -> Failure {

@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A status whose times lie half a minute off whole ones, so that a slow machine reads the same words.
 fn status(healthy: bool) -> String {
@@ -123,6 +123,24 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     shim.stdout.take().unwrap().read_exact(&mut [0; 6]).unwrap();
     let done = shim.wait_with_output().unwrap();
     assert_eq!((done.status.code(), String::from_utf8(done.stderr).unwrap()), (Some(0), String::new()));
+}
+
+#[test]
+fn a_watch_over_a_silent_broker_ends_at_an_interrupt() {
+    let (seen, asked) = std::sync::mpsc::channel();
+    let broker = FakeBroker::serve(move |stream| {
+        let _ = seen.send(());
+        std::thread::sleep(fake::PATIENCE);
+        drop(stream);
+    });
+    let mut command = broker.natssh(&["status", "--watch"]);
+    let mut shim = command.stdout(Stdio::null()).spawn().unwrap();
+    asked.recv_timeout(fake::PATIENCE).expect("it asks");
+    let begun = Instant::now();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&shim), rustix::process::Signal::INT)
+        .unwrap();
+    assert_eq!(shim.wait().unwrap().code(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(4), "the answer would have been waited for 5 s");
 }
 
 #[test]
