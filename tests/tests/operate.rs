@@ -49,6 +49,27 @@ fn the_page_counts_what_went_through_and_what_did_not() {
 }
 
 #[test]
+fn what_is_lost_with_a_proxy_is_counted() {
+    let world = Plan::new().start();
+    let stream = door::connect(&world.socket(), "worker:22");
+    assert_eq!(value(&world, "natssh_streams_open{upstream=\"lab\"}"), Some(1.0));
+    world.fault(Fault::Proxy(ProxyFault::Stop));
+    for series in [
+        "natssh_streams_cut_total{upstream=\"lab\"}",
+        "natssh_failures_total{upstream=\"lab\",kind=\"cut\"}",
+        "natssh_dials_failed_total{upstream=\"lab\"}",
+    ] {
+        until(series, || value(&world, series).filter(|count| *count >= 1.0));
+    }
+    assert_eq!(value(&world, "natssh_upstream_up{upstream=\"lab\"}"), Some(0.0));
+    assert_eq!(value(&world, "natssh_healthy"), Some(0.0));
+    drop(stream);
+    until("it is counted out", || {
+        value(&world, "natssh_streams_open{upstream=\"lab\"}").filter(|open| *open == 0.0)
+    });
+}
+
+#[test]
 fn bytes_of_a_direct_stream_are_counted_while_it_is_open() {
     let world = Plan::new().config("[[route]]\nhosts = [\"127.*\"]\nupstream = \"direct\"\n").start();
     let node = TcpListener::bind("127.0.0.1:0").expect("a free port");
