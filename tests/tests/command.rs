@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
+use natssh_lab::processes::Process;
 use natssh_tests::bytes::{FEW, MANY, both_ways, checksum};
 use natssh_tests::{Plan, Running, World, door, need, run, until};
 use rustix::process::{Pid, Signal, kill_process};
@@ -28,6 +29,16 @@ fn set_command(world: &World, command: &str, more: &str) {
     ));
 }
 
+/// The processes that the broker has started, once there are at least so many.
+fn started(world: &World, least: usize) -> Vec<Process> {
+    until("the broker has started them", || Some(world.started_by_broker()).filter(|all| all.len() >= least))
+}
+
+/// Waits until these have ended, which the system may have given to another parent.
+fn until_ended(processes: &[Process]) {
+    until("they have ended", || processes.iter().all(|process| !process.is_alive()).then_some(()));
+}
+
 /// Waits until the broker has no process left.
 fn until_alone(world: &World) {
     until("every process of the broker has ended", || world.started_by_broker().is_empty().then_some(()));
@@ -43,9 +54,10 @@ fn ssh_reaches_nodes_by_a_command_and_nothing_stays_behind() {
     }
     let open = Running::interactive(world.ssh(&["control-plane", "echo open; cat"]));
     open.until_said("open");
-    assert!(!world.started_by_broker().is_empty());
+    let started = started(&world, 1);
     assert_eq!(world.upstream().streams, 1);
     open.end().ok();
+    until_ended(&started);
     until_alone(&world);
     let upstream = world.until_upstream("all streams have ended", |upstream| upstream.streams == 0);
     assert_eq!((upstream.kind.as_str(), upstream.streams_total, upstream.streams_cut), ("command", 4, 0));
@@ -111,13 +123,16 @@ fn why_tells_what_a_failed_command_said() {
 fn a_command_that_says_nothing_is_timed_out_and_ended() {
     need!("ssh", "sshd");
     let world =
-        by_command("sh -c 'echo waiting for the tunnel >&2; sleep 600 & wait'", "connect_timeout = \"1s\"");
-    let said = run(world.ssh(&["worker", "true"]));
+        by_command("sh -c 'echo waiting for the tunnel >&2; sleep 600 & wait'", "connect_timeout = \"2s\"");
+    let ssh = Running::start(world.ssh(&["worker", "true"]));
+    // The shell and what it waits for.
+    let started = started(&world, 2);
+    let said = ssh.end();
     let sentence =
         "the command of upstream lab ran, and nothing came from worker:22 in time: waiting for the tunnel";
     assert!(said.unreachable().contains(sentence), "{}", said.stderr);
-    assert!(said.took < Duration::from_secs(4), "{:?}", said.took);
-    until_alone(&world);
+    assert!(said.took < Duration::from_secs(6), "{:?}", said.took);
+    until_ended(&started);
 }
 
 #[test]
@@ -125,7 +140,7 @@ fn who_finds_no_place_is_told_how_many_were_before() {
     let world = by_command("sleep 600", "handshakes = 1");
     let ask = |node| Running::start(world.natssh(&["proxy", node, "22", "--connect-timeout", "2"]));
     let first = ask("worker");
-    until("the first runs", || (!world.started_by_broker().is_empty()).then_some(()));
+    started(&world, 1);
     let second = ask("control-plane").end();
     let sentence =
         "the command of upstream lab is busy: 1 were starting all the time that control-plane:22 waited";
@@ -163,11 +178,10 @@ fn a_broker_that_stops_leaves_no_command_behind() {
     let world = by_command("SSHD", "");
     let ssh = Running::interactive(world.ssh(&["worker", "echo open; cat"]));
     ssh.until_said("open");
-    let started = world.started_by_broker();
-    assert!(!started.is_empty());
+    let started = started(&world, 1);
     // Without the minute that open streams have when it drains.
     door::ask(&world.socket(), "POST", "/v1/stop").unwrap();
-    until("they have ended", || started.iter().all(|process| !process.is_alive()).then_some(()));
+    until_ended(&started);
     ssh.stay().unreachable();
 }
 
