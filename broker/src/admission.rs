@@ -9,7 +9,7 @@
 //! stream holds its place for two seconds from the server's first byte on,
 //! before which no handshake can be over, or until it closes.
 //!
-//! A server that refuses somebody's authentication is not asked by them again for a while: [`breaker`].
+//! A server that refuses somebody's authentication is not asked by them again for a while: `breaker`.
 
 mod breaker;
 mod circuit;

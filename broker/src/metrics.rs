@@ -115,6 +115,14 @@ fn upstreams(page: &mut Page, status: &Status) {
             family.sample(&[("upstream", &upstream.name)], sum);
         }
     }
+    let mut breakers = page.family(
+        "natssh_breakers",
+        Kind::Gauge,
+        "Servers that refused an authentication and are left in peace for a while.",
+    );
+    for upstream in &status.upstreams {
+        breakers.sample(&[("upstream", &upstream.name)], upstream.breakers.len());
+    }
     let mut trunks = page.family("natssh_trunks", Kind::Gauge, "Open connections of an upstream, by state.");
     for upstream in &status.upstreams {
         for (word, state) in

@@ -8,7 +8,7 @@ use super::bounded::within;
 use crate::config::{Kind, Settings, Upstream};
 use crate::identity::Source;
 use natssh_wire::NodeAddr;
-use natssh_wire::status::{self, Status, UpstreamState};
+use natssh_wire::status::{self, Breaker, Status, UpstreamState};
 use std::collections::BTreeMap;
 use std::net::ToSocketAddrs as _;
 use std::time::Duration;
@@ -109,7 +109,17 @@ fn found_by_broker(found: &status::Upstream, addresses: &str) -> Vec<Finding> {
         .warnings
         .iter()
         .map(|warning| Finding::warning("upstream", format!("{}: {warning}", found.name), "natssh status"));
-    std::iter::once(first).chain(warnings).collect()
+    let refused = found.breakers.iter().map(|breaker| refused(&found.name, breaker));
+    std::iter::once(first).chain(refused).chain(warnings).collect()
+}
+
+/// A server behind an upstream, or the upstream's own, that is not asked again for a while.
+fn refused(upstream: &str, breaker: &Breaker) -> Finding {
+    let login = breaker.login.as_ref().map(|login| format!(" as {login}")).unwrap_or_default();
+    let (server, identity) = (&breaker.server, &breaker.identity);
+    let text =
+        format!("{upstream}: {server} refused identity {identity}{login}, and is left in peace for a while");
+    Finding::failure("upstream", text, format!("natssh retry {upstream}"))
 }
 
 #[cfg(test)]
@@ -142,6 +152,23 @@ mod tests {
             )
         );
         assert_eq!(findings[1].verdict, Verdict::Warning);
+    }
+
+    #[test]
+    fn a_refusal_is_told_with_the_way_to_ask_again() {
+        let breaker = Breaker {
+            server: "p:3023".into(),
+            login: Some("ops".into()),
+            identity: "me".into(),
+            state: status::BreakerState::Open,
+            refusals: 1,
+            until: 60,
+        };
+        let found = status::Upstream { breakers: vec![breaker], ..upstream(UpstreamState::Connected) };
+        let finding = &found_by_broker(&found, "")[1];
+        assert_eq!(finding.verdict, Verdict::Failure);
+        assert!(finding.message.contains("p:3023 refused identity me as ops"), "{}", finding.message);
+        assert!(finding.fix.as_ref().is_some_and(|fix| fix.contains("natssh retry office")));
     }
 
     #[test]

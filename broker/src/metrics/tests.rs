@@ -237,6 +237,7 @@ fn the_page_says_what_was_counted() {
         ("natssh_trunks", &[office, ("state", "open")], 1.0),
         ("natssh_trunks", &[office, ("state", "suspect")], 0.0),
         ("natssh_trunks", &[office, ("state", "draining")], 1.0),
+        ("natssh_breakers", &[office], 0.0),
         ("natssh_handshakes_in_flight", &[office], 9.0),
         ("natssh_handshakes_waiting", &[office], 3.0),
         ("natssh_dial_seconds_bucket", &[office, ("le", "0.25")], 0.0),
