@@ -82,6 +82,8 @@ pub struct Upstream {
     pub keepalive: Duration,
     /// How many streams share a trunk.
     pub streams_per_trunk: usize,
+    /// A trunk is replaced at this age, or up to a tenth before.
+    pub max_age: Duration,
     /// How many connections that have not authenticated yet it brings to one server at a time.
     pub handshakes: usize,
     /// How it opens streams.
@@ -129,6 +131,7 @@ impl Upstream {
             connect_timeout: resolve::CONNECT_TIMEOUT,
             keepalive: resolve::KEEPALIVE,
             streams_per_trunk: resolve::STREAMS_PER_TRUNK as usize,
+            max_age: resolve::MAX_AGE,
             handshakes: resolve::HANDSHAKES as usize,
             kind: Kind::Direct,
         }

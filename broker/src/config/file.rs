@@ -69,6 +69,8 @@ pub struct UpstreamTable {
     pub known_hosts: Option<At<Vec<At<String>>>>,
     /// How many streams share a trunk.
     pub streams_per_trunk: Option<At<u32>>,
+    /// The age at which a trunk is replaced.
+    pub max_age: Option<At<Duration>>,
     /// How many handshakes one server sees at a time.
     pub handshakes: Option<At<u32>>,
     /// The deadline of a dial.
@@ -182,6 +184,7 @@ impl UpstreamTable {
             login: section.parsed("login", word),
             known_hosts: section.list("known_hosts", path),
             streams_per_trunk: section.number("streams_per_trunk", 1, 1000),
+            max_age: section.duration("max_age", Duration::from_secs(60)..Duration::from_secs(7 * 86_400)),
             handshakes: section.number("handshakes", 1, 1000),
             connect_timeout: section
                 .duration("connect_timeout", Duration::from_secs(1)..Duration::from_secs(9)),
@@ -202,7 +205,7 @@ impl UpstreamTable {
 impl UpstreamTable {
     /// Every key that only some kinds know, with its line where it is written.
     #[must_use]
-    pub fn keys(&self) -> [(&'static str, Option<usize>); 11] {
+    pub fn keys(&self) -> [(&'static str, Option<usize>); 12] {
         fn line<T>(at: &Option<At<T>>) -> Option<usize> {
             at.as_ref().map(|at| at.line)
         }
@@ -217,6 +220,7 @@ impl UpstreamTable {
             ("login", line(&self.login)),
             ("known_hosts", line(&self.known_hosts)),
             ("streams_per_trunk", line(&self.streams_per_trunk)),
+            ("max_age", line(&self.max_age)),
             ("keepalive", line(&self.keepalive)),
         ]
     }
@@ -237,7 +241,8 @@ impl KindWord {
     /// Whether a key of an `[upstream.NAME]` means something to this kind.
     #[must_use]
     pub fn knows(self, key: &str) -> bool {
-        let trunks = ["identity", "login", "known_hosts", "streams_per_trunk", "keepalive"].contains(&key);
+        let trunks =
+            ["identity", "login", "known_hosts", "streams_per_trunk", "max_age", "keepalive"].contains(&key);
         match self {
             Self::Teleport => trunks || ["proxy", "cluster"].contains(&key),
             Self::Bastion => trunks || ["host", "via", "socket"].contains(&key),

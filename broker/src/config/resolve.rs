@@ -21,6 +21,8 @@ pub const KEEPALIVE: Duration = Duration::from_secs(15);
 const CALLERS_AGENT: &str = "agent";
 /// What tbot puts on one connection too; a proxy has no limit of its own.
 pub const STREAMS_PER_TRUNK: u32 = 100;
+/// A working day: what a connection gathers, and where a load balancer once put it, goes with it.
+pub const MAX_AGE: Duration = Duration::from_secs(12 * 3600);
 /// Handshakes that one server sees at a time: sshd drops connections from the tenth on (MaxStartups).
 pub const HANDSHAKES: u32 = 8;
 /// The same for Teleport, whose proxies and nodes have no such limit.
@@ -79,6 +81,7 @@ impl Resolver<'_> {
             known_hosts: table.known_hosts.as_ref().map(known_hosts).unwrap_or_default(),
             connect_timeout: value(table.connect_timeout.as_ref()).unwrap_or(CONNECT_TIMEOUT),
             keepalive: value(table.keepalive.as_ref()).unwrap_or(KEEPALIVE),
+            max_age: value(table.max_age.as_ref()).unwrap_or(MAX_AGE),
             streams_per_trunk: value(table.streams_per_trunk.as_ref()).unwrap_or(STREAMS_PER_TRUNK) as usize,
             handshakes: value(table.handshakes.as_ref()).unwrap_or(HANDSHAKES) as usize,
             ..Upstream::direct(name)

@@ -129,6 +129,8 @@ fn show_trunks(page: &mut String, upstream: &Upstream, table: Option<&UpstreamTa
     }
     let written = table.and_then(|t| t.streams_per_trunk.as_ref());
     entry(page, "streams_per_trunk", &upstream.streams_per_trunk.to_string(), &origin(written, "default"));
+    let written = table.and_then(|t| t.max_age.as_ref());
+    entry(page, "max_age", &duration(upstream.max_age), &origin(written, "default"));
     let written = table.and_then(|t| t.keepalive.as_ref());
     entry(page, "keepalive", &duration(upstream.keepalive), &origin(written, "default"));
 }

@@ -98,6 +98,7 @@ identity = "me"
 login = "root"
 known_hosts = ["~/extra", "/etc/ssh/ssh_known_hosts"]
 streams_per_trunk = 7
+max_age = "3h"
 handshakes = 9
 connect_timeout = "2s"
 keepalive = "1m"
@@ -134,6 +135,7 @@ fn every_key_arrives() {
             connect_timeout: Duration::from_secs(2),
             keepalive: Duration::from_secs(60),
             streams_per_trunk: 7,
+            max_age: Duration::from_secs(3 * 3600),
             handshakes: 9,
             kind: Kind::Teleport { proxy: NodeAddr { host: "teleport.example.org".into(), port: 3023 } },
         }
@@ -151,7 +153,7 @@ fn every_key_arrives() {
             cluster: Some("leaf".into()),
             login: Some("admin".into()),
             identity: Some("bot".into()),
-            rule: "route 1 (/etc/natssh.toml:19)".into(),
+            rule: "route 1 (/etc/natssh.toml:20)".into(),
         }
     );
 }

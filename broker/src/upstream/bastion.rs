@@ -164,6 +164,7 @@ impl Bastion {
             peer: self.peer(),
             keepalive: self.settings.keepalive,
             streams_per_trunk: self.settings.streams_per_trunk as u64,
+            max_age: self.settings.max_age,
             meter: self.meter.clone(),
             gate,
             circuit,

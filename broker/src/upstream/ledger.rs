@@ -2,13 +2,16 @@
 //!
 //! Streams ride only on trunks of the newest identity; older ones drain. A
 //! trunk takes at most [`Limits::streams`] at a time and [`RETIRE_AFTER`] in
-//! its life, and the least loaded one is chosen.
+//! its life, which has an end too, and the least loaded one is chosen. A spare
+//! is wanted before there is no place left, so that nobody waits for a dial.
 
 use std::time::{Duration, Instant};
 
 /// A trunk is replaced after so many streams: what a long-lived connection
 /// accumulates, in the library here and in the proxy there, goes with it.
 pub(super) const RETIRE_AFTER: u64 = 10_000;
+/// Trunks that take fewer streams at a time have no spare: it would double the connections.
+const SPARE_FROM: u64 = 5;
 /// A trunk beyond the first is closed when it has carried nothing for so long.
 pub(super) const SPARE_IDLE: Duration = Duration::from_secs(60);
 
@@ -47,6 +50,15 @@ pub(super) struct Entry {
     /// Whether it takes more.
     pub health: Health,
     idle_since: Instant,
+    /// When another is to take its place.
+    due: Instant,
+}
+
+impl Entry {
+    /// It will take streams for a good while: 80 % of its life is the end of that.
+    fn is_fresh(&self, now: Instant) -> bool {
+        self.health == Health::Open && now < self.due && self.total < RETIRE_AFTER / 10 * 8
+    }
 }
 
 /// The trunks of one upstream for one identity.
@@ -57,8 +69,8 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// Books a trunk that was just opened.
-    pub(super) fn add(&mut self, generation: u64, now: Instant) -> TrunkId {
+    /// Books a trunk that was just opened, and that another is to replace when `due`.
+    pub(super) fn add(&mut self, generation: u64, now: Instant, due: Instant) -> TrunkId {
         self.last += 1;
         self.entries.push(Entry {
             id: self.last,
@@ -67,6 +79,7 @@ impl Ledger {
             total: 0,
             health: Health::Open,
             idle_since: now,
+            due,
         });
         self.last
     }
@@ -84,6 +97,28 @@ impl Ledger {
             entry.health = Health::Draining;
         }
         Some(entry.id)
+    }
+
+    /// Whether to dial another trunk though there is a place: four fifths of the places are taken, or no
+    /// trunk has long to live. While there is no trunk at all, whoever comes dials.
+    pub(super) fn wants_spare(&self, generation: u64, limits: Limits, now: Instant) -> bool {
+        let of_now = |e: &&Entry| e.generation >= generation && e.health == Health::Open;
+        if !self.entries.iter().any(|e| of_now(&e)) {
+            return false;
+        }
+        let fresh = || self.entries.iter().filter(of_now).filter(|e| e.is_fresh(now));
+        let (taken, trunks) = (fresh().map(|e| e.streams).sum::<u64>(), fresh().count() as u64);
+        trunks == 0 || limits.streams >= SPARE_FROM && taken * 5 >= trunks * limits.streams * 4
+    }
+
+    /// Sends trunks whose time has come into draining, where another is there to take their place.
+    pub(super) fn retire(&mut self, now: Instant) {
+        let newest = self.entries.iter().filter(|e| e.is_fresh(now)).map(|e| e.generation).max();
+        for entry in &mut self.entries {
+            if now >= entry.due && newest.is_some_and(|newest| newest >= entry.generation) {
+                entry.health = Health::Draining;
+            }
+        }
     }
 
     /// Gives a place back.
@@ -151,11 +186,12 @@ mod tests {
     use proptest::prelude::*;
 
     const LIMITS: Limits = Limits { streams: 3 };
+    const AGE: Duration = Duration::from_secs(600);
 
     #[test]
     fn the_least_loaded_trunk_takes_the_stream() {
         let (mut ledger, now) = (Ledger::default(), Instant::now());
-        let (a, b) = (ledger.add(1, now), ledger.add(1, now));
+        let (a, b) = (ledger.add(1, now, now + AGE), ledger.add(1, now, now + AGE));
         assert_eq!(ledger.take(1, LIMITS), Some(b));
         assert_eq!(ledger.take(1, LIMITS), Some(a));
         ledger.give_back(a, now);
@@ -165,7 +201,7 @@ mod tests {
     #[test]
     fn a_new_identity_drains_the_old_trunks_and_they_close_with_their_last_stream() {
         let (mut ledger, now) = (Ledger::default(), Instant::now());
-        let old = ledger.add(1, now);
+        let old = ledger.add(1, now, now + AGE);
         assert_eq!(ledger.take(1, LIMITS), Some(old));
         assert!(ledger.keep_from(2));
         assert_eq!(ledger.take(2, LIMITS), None);
@@ -177,7 +213,7 @@ mod tests {
     #[test]
     fn a_suspect_trunk_takes_nothing_until_it_answers() {
         let (mut ledger, now) = (Ledger::default(), Instant::now());
-        let id = ledger.add(1, now);
+        let id = ledger.add(1, now, now + AGE);
         ledger.answers(id, false);
         assert_eq!(ledger.take(1, LIMITS), None);
         ledger.answers(id, true);
@@ -187,7 +223,7 @@ mod tests {
     #[test]
     fn the_last_trunk_stays_warm_and_spares_do_not() {
         let (mut ledger, now) = (Ledger::default(), Instant::now());
-        let (a, b) = (ledger.add(1, now), ledger.add(1, now));
+        let (a, b) = (ledger.add(1, now, now + AGE), ledger.add(1, now, now + AGE));
         assert!(ledger.closable(now).is_empty());
         assert_eq!(ledger.closable(now + SPARE_IDLE), [a]);
         ledger.remove(a);
@@ -198,7 +234,7 @@ mod tests {
     #[test]
     fn a_trunk_retires_after_its_share_of_streams() {
         let (mut ledger, now) = (Ledger::default(), Instant::now());
-        let id = ledger.add(1, now);
+        let id = ledger.add(1, now, now + AGE);
         for _ in 0..RETIRE_AFTER {
             assert_eq!(ledger.take(1, LIMITS), Some(id));
             ledger.give_back(id, now);
@@ -207,18 +243,71 @@ mod tests {
         assert_eq!(ledger.closable(now), [id]);
     }
 
+    #[test]
+    fn a_spare_is_wanted_when_four_fifths_are_taken_and_not_before_there_is_a_trunk() {
+        let (mut ledger, now) = (Ledger::default(), Instant::now());
+        let limits = Limits { streams: 10 };
+        assert!(!ledger.wants_spare(1, limits, now));
+        ledger.add(1, now, now + AGE);
+        for taken in 0..10 {
+            assert_eq!(ledger.wants_spare(1, limits, now), taken >= 8, "{taken}");
+            ledger.take(1, limits).unwrap();
+        }
+        ledger.add(1, now, now + AGE);
+        assert!(!ledger.wants_spare(1, limits, now), "it is there");
+        assert!(!ledger.wants_spare(2, limits, now), "of a newer identity there is none at all");
+    }
+
+    #[test]
+    fn a_trunk_for_one_stream_has_no_spare() {
+        let (mut ledger, now) = (Ledger::default(), Instant::now());
+        ledger.add(1, now, now + AGE);
+        ledger.take(1, Limits { streams: 1 }).unwrap();
+        assert!(!ledger.wants_spare(1, Limits { streams: 1 }, now));
+    }
+
+    #[test]
+    fn an_old_trunk_goes_on_until_another_has_taken_its_place() {
+        let (mut ledger, now) = (Ledger::default(), Instant::now());
+        let old = ledger.add(1, now, now + AGE);
+        assert!(!ledger.wants_spare(1, LIMITS, now));
+        let later = now + AGE;
+        assert!(ledger.wants_spare(1, LIMITS, later));
+        ledger.retire(later);
+        assert_eq!(ledger.take(1, LIMITS), Some(old));
+        let new = ledger.add(1, later, later + AGE);
+        ledger.retire(later);
+        assert!(!ledger.wants_spare(1, LIMITS, later));
+        assert_eq!(ledger.take(1, LIMITS), Some(new));
+        ledger.give_back(old, later);
+        assert_eq!(ledger.closable(later), [old]);
+    }
+
+    #[test]
+    fn a_trunk_that_has_carried_much_is_followed_before_it_retires() {
+        let (mut ledger, now) = (Ledger::default(), Instant::now());
+        let id = ledger.add(1, now, now + AGE);
+        let mut carried = 0;
+        while !ledger.wants_spare(1, LIMITS, now) {
+            assert_eq!(ledger.take(1, LIMITS), Some(id));
+            ledger.give_back(id, now);
+            carried += 1;
+        }
+        assert_eq!(carried, RETIRE_AFTER * 8 / 10);
+    }
+
     proptest! {
         /// Whatever happens in whatever order: no trunk over its limit, none of
         /// another generation or unfit is chosen, and every place comes back.
         #[test]
-        fn places_are_never_lost_or_doubled(steps in prop::collection::vec((0u8..7, 0usize..6, 1u64..4), 0..200)) {
+        fn places_are_never_lost_or_doubled(steps in prop::collection::vec((0u8..8, 0usize..6, 1u64..4), 0..200)) {
             let (mut ledger, mut now) = (Ledger::default(), Instant::now());
             let mut held: Vec<TrunkId> = Vec::new();
             for (step, which, generation) in steps {
                 let known: Vec<TrunkId> = ledger.entries().iter().map(|e| e.id).collect();
                 let some = known.get(which).copied();
                 match step {
-                    0 => { ledger.add(generation, now); }
+                    0 => { ledger.add(generation, now, now + AGE); }
                     1 | 2 => if let Some(id) = ledger.take(generation, LIMITS) {
                         let entry = ledger.entries().iter().find(|e| e.id == id).unwrap();
                         prop_assert!(entry.generation >= generation);
@@ -230,6 +319,7 @@ mod tests {
                         ledger.give_back(id, now);
                     },
                     4 => { ledger.keep_from(generation); }
+                    7 => ledger.retire(now),
                     5 => if let Some(id) = some { ledger.answers(id, which % 2 == 0); },
                     _ => if let Some(id) = some && ledger.closable(now).contains(&id) {
                         prop_assert!(!held.contains(&id));

@@ -192,6 +192,7 @@ impl Teleport {
             peer: self.peer(),
             keepalive: self.settings.keepalive,
             streams_per_trunk: self.settings.streams_per_trunk as u64,
+            max_age: self.settings.max_age,
             meter: self.meter.clone(),
             gate,
             circuit,

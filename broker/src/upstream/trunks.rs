@@ -53,6 +53,8 @@ pub struct Terms {
     pub streams_per_trunk: u64,
     /// Counts its dials.
     pub meter: Arc<Meter>,
+    /// A trunk is replaced at this age at the latest.
+    pub max_age: Duration,
     /// The way into the server: each dial is a handshake with it.
     pub gate: Gate,
     /// Closed, unless the server has refused this way of authenticating.
@@ -218,6 +220,7 @@ impl Trunks {
         if let Some(id) = state.ledger.take(generation, limits)
             && let Some(trunk) = state.trunks.get(&id).cloned()
         {
+            self.dial_spare(&mut state);
             return Ok(Ok(Lease { trunks: self.clone(), id, trunk, handshake: None }));
         }
         if state.dialling {
@@ -237,6 +240,18 @@ impl Trunks {
     /// for it gets a connection for each stream.
     fn limits(&self, state: &State) -> Limits {
         Limits { streams: if state.idle.known().is_some() { 1 } else { self.terms.streams_per_trunk } }
+    }
+
+    /// Dials a trunk that nobody waits for yet, if one will be needed soon.
+    fn dial_spare(self: &Arc<Self>, state: &mut State) {
+        let now = Instant::now();
+        let wanted = state.ledger.wants_spare(state.wanted, self.limits(state), now.into_std());
+        let due = state.outage.as_ref().is_none_or(|outage| outage.redial_at().is_none_or(|at| now >= at));
+        let idle = !state.dialling && !state.draining;
+        if wanted && due && idle && self.terms.circuit.ask(state.wanted).is_ok() {
+            tracing::debug!(upstream = self.terms.upstream, "dialling a spare trunk");
+            self.start_dial(state);
+        }
     }
 
     fn too_late(&self) -> Failure {
@@ -295,11 +310,14 @@ impl Trunks {
         state.facts.dials_ok += 1;
         state.facts.sha1 = trunk.connection.sha1();
         state.facts.server = Some(trunk.connection.server().to_owned());
-        let id = state.ledger.add(generation, now.into_std());
+        // Those that were opened together must not be replaced together.
+        let age = self.terms.max_age.mul_f64(1.0 - rand::random::<f64>() / 10.0);
+        let id = state.ledger.add(generation, now.into_std(), (now + age).into_std());
+        state.ledger.retire(now.into_std());
         state.trunks.insert(id, trunk.clone());
         drop(state);
         tracing::info!(upstream = self.terms.upstream, trunk = id, generation, "trunk opened");
-        self.wake();
+        self.sweep();
         let trunks = self.clone();
         tokio::spawn(async move {
             let ended = trunk.watch(trunks.terms.keepalive, |seen| trunks.seen(id, seen)).await;
@@ -307,9 +325,10 @@ impl Trunks {
         });
     }
 
-    fn seen(&self, id: TrunkId, seen: Seen) {
+    fn seen(self: &Arc<Self>, id: TrunkId, seen: Seen) {
         if seen == Seen::Answers {
             let mut state = self.lock();
+            self.dial_spare(&mut state);
             if let Some(silence) = state.trunks.get(&id).and_then(|trunk| trunk.connection.silence()) {
                 state.idle.silence_survived(silence);
             }
@@ -336,7 +355,11 @@ impl Trunks {
         state.facts.dials_failed += 1;
         state.facts.last_error = Some(record(None, Some(&self.terms.upstream), &failure, unix_now()));
         if state.outage.as_ref().is_none_or(|before| before.failure != failure) {
-            tracing::warn!(upstream = self.terms.upstream, reason = failure.message, "upstream is down");
+            let (upstream, reason) = (&self.terms.upstream, &failure.message);
+            match state.trunks.is_empty() {
+                true => tracing::warn!(upstream, reason, "upstream is down"),
+                false => tracing::warn!(upstream, reason, "no further trunk could be dialled"),
+            }
         }
         let outage = Outage::after_dial(state.outage.as_ref(), failure, generation, now, rand::random());
         state.outage = Some(outage);
