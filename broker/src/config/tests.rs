@@ -530,7 +530,10 @@ fn metrics_are_served_where_nobody_else_can_reach_them_or_not_at_all() {
     assert_eq!(settings("", None).metrics, None);
     for address in ["127.0.0.1:9464", "[::1]:0"] {
         let text = format!("[metrics]\nlisten = \"{address}\"\n");
-        assert_eq!(settings(&text, None).metrics, Some(address.parse().unwrap()));
+        let first = settings(&text, None);
+        assert_eq!(first.metrics, Some(address.parse().unwrap()));
+        let shown = show::show(&first, &File::read(&text).0);
+        assert_eq!(settings(&shown, None).metrics, first.metrics, "{shown}");
     }
     for (wrong, word) in [
         ("[metrics]\nlisten = \"0.0.0.0:9464\"", "can be reached from elsewhere"),

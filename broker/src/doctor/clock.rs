@@ -1,4 +1,7 @@
 //! The clock: certificates are good from one second to another, by this machine's time.
+//!
+//! Teleport dates the beginning of a certificate back by a minute, and one that
+//! has not begun tells of a clock that is at least so far behind. SSH itself tells no time.
 
 use super::Finding;
 use super::bounded::program;
@@ -7,8 +10,9 @@ use crate::text::in_words;
 use std::process::Command;
 use std::time::Duration;
 
+/// `timedatectl` may have to wake a service.
 const LIMIT: Duration = Duration::from_secs(2);
-/// Teleport and tbot issue certificates that began a minute ago; a clock this far behind sees them begin ahead.
+/// What keeps a clock right.
 const FIX: &str = "sudo timedatectl set-ntp true";
 
 /// What is known of the clock.
