@@ -4,10 +4,12 @@
 //! first byte of its stdout is that word; a command that ends before it has failed,
 //! and one that says nothing has timed out, with what it wrote to stderr as the reason.
 
+mod group;
 mod heard;
 mod process;
 
-pub use process::{Pipes, Process, Processes};
+pub use group::Processes;
+pub use process::{Pipes, Process};
 
 use super::direct::OpenStream;
 use super::{Ask, Stream};

@@ -1,16 +1,14 @@
-//! A ProxyCommand at work, and the end of all that it started.
+//! A ProxyCommand at work: how it is started, what comes out of it, how it ended.
 //!
-//! It leads a process group of its own. A task keeps it: reads its stderr, collects
-//! it when it ends, and ends what is left of the group when its stream is done. A
-//! broker that leaves ends all groups first. Only a process that leaves its group on
-//! purpose (setsid) can stay behind.
+//! A task keeps it: reads its stderr, collects it when it ends, and ends what is
+//! left of its process group when its stream is done.
 
+use super::group::{self, Processes};
 use super::heard::{Heard, listen};
 use crate::upstream::direct::OpenStream;
 use bytes::{Bytes, BytesMut};
 use natssh_wire::environment::is_kept;
-use rustix::process::{Pid, Signal, getpgid, kill_process_group, test_kill_process_group};
-use std::collections::HashMap;
+use rustix::process::Pid;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
@@ -25,10 +23,6 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
-/// How long a group has between being asked to end and being killed.
-const GRACE: Duration = Duration::from_secs(2);
-/// How often it is looked whether a group is gone.
-const LOOK: Duration = Duration::from_millis(20);
 /// How long a process that has closed its stdout may take to say how it ended.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 /// The most that is read before the stream is open: a banner, and perhaps the key exchange that follows it.
@@ -210,77 +204,7 @@ async fn keep(
         }
         _ = &mut let_go => {}
     }
-    end(group, &mut child).await;
-}
-
-/// Asks a group to end, as a terminal and as a system do; kills it when it does not.
-async fn end(group: Pid, child: &mut Child) {
-    ask_to_end(group);
-    let gone = async {
-        let _ = child.wait().await;
-        // The number of a group is not given to another while a member is alive.
-        while test_kill_process_group(group).is_ok() {
-            tokio::time::sleep(LOOK).await;
-        }
-    };
-    if timeout(GRACE, gone).await.is_err() {
-        kill(group);
-        let _ = child.wait().await;
-    }
-}
-
-fn ask_to_end(group: Pid) {
-    for signal in [Signal::HUP, Signal::TERM] {
-        // It may be gone already.
-        let _ = kill_process_group(group, signal);
-    }
-}
-
-fn kill(group: Pid) {
-    let _ = kill_process_group(group, Signal::KILL);
-}
-
-/// The process groups that are alive, each with the names of the upstreams that it works for: its own, and those whose
-/// commands asked for it.
-#[derive(Debug, Default)]
-pub struct Processes(watch::Sender<HashMap<Pid, Vec<String>>>);
-
-/// A group's place among the living.
-struct Place(Arc<Processes>, Pid);
-
-impl Processes {
-    fn enter(self: &Arc<Self>, group: Pid, upstreams: Vec<String>) -> Place {
-        self.0.send_modify(|groups| {
-            groups.insert(group, upstreams);
-        });
-        Place(self.clone(), group)
-    }
-
-    /// The upstreams that a process works for; none unless it belongs to a command.
-    #[must_use]
-    pub fn upstreams_of(&self, process: Pid) -> Vec<String> {
-        let group = getpgid(Some(process)).ok();
-        group.and_then(|group| self.0.borrow().get(&group).cloned()).unwrap_or_default()
-    }
-
-    /// Ends them all, and waits until they are gone: for a broker that leaves.
-    pub async fn end(&self) {
-        let mut groups = self.0.subscribe();
-        let each = |act: fn(Pid)| self.0.borrow().keys().copied().for_each(act);
-        each(ask_to_end);
-        if timeout(GRACE, groups.wait_for(HashMap::is_empty)).await.is_err() {
-            each(kill);
-            let _ = timeout(GRACE, groups.wait_for(HashMap::is_empty)).await;
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.0.send_modify(|groups| {
-            groups.remove(&self.1);
-        });
-    }
+    group::end(group, &mut child).await;
 }
 
 #[cfg(test)]

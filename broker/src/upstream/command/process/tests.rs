@@ -1,7 +1,9 @@
 //! Real shells: what becomes of them, and of what they started.
 
 use super::*;
+use crate::upstream::command::group::GRACE;
 use rustix::process::test_kill_process;
+use std::collections::HashMap;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
@@ -12,11 +14,11 @@ fn start(line: &str) -> (Process, Arc<Processes>) {
 
 /// The one group that is alive.
 fn group(processes: &Processes) -> Pid {
-    *processes.0.borrow().keys().next().unwrap()
+    *processes.living().borrow().keys().next().unwrap()
 }
 
 async fn until_gone(processes: &Processes) {
-    let mut groups = processes.0.subscribe();
+    let mut groups = processes.living();
     timeout(Duration::from_secs(20), groups.wait_for(HashMap::is_empty)).await.unwrap().unwrap();
 }
 
@@ -85,12 +87,12 @@ async fn a_broker_that_leaves_takes_all_of_them_along() {
     for process in &mut all {
         process.first_word().await;
     }
-    assert_eq!(processes.0.borrow().len(), 5);
+    assert_eq!(processes.living().borrow().len(), 5);
     // Their streams are still open; each ends when its process does.
     let streams = all.into_iter().map(|process| tokio::spawn(async move { process.exited().await }));
     let streams: Vec<_> = streams.collect();
     processes.end().await;
-    assert!(processes.0.borrow().is_empty());
+    assert!(processes.living().borrow().is_empty());
     for stream in streams {
         stream.await.unwrap();
     }
