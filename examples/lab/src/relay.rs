@@ -1,8 +1,10 @@
-//! A TCP relay that adds a round-trip time to a loopback path, and can be cut
-//! or frozen: loopback hides what a distant proxy costs, and how paths die.
+//! A TCP relay that adds a round-trip time to a loopback path, and can be cut,
+//! frozen or spoiled: loopback hides what a distant proxy costs, and how paths die.
 //!
 //! Bandwidth is not limited. Half of the round trip is added each way, and a
 //! whole one to the connect. Half-close passes.
+
+mod spoil;
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,9 +15,11 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
+
+pub use spoil::{Spoil, Then};
 
 /// What is read at a time.
 const CHUNK: usize = 256 * 1024;
@@ -23,22 +27,28 @@ const CHUNK: usize = 256 * 1024;
 /// 1.6 GB/s at 40 ms each way.
 const IN_FLIGHT: usize = 256;
 
-/// What the relay does with the bytes it holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
-    /// Everything passes.
-    Open,
+/// What the relay does with its connections, which are counted from 0.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct State {
     /// Nothing passes, nothing is closed: a path that went silent.
-    Frozen,
-    /// Open connections are reset, and new ones too.
-    Cut,
+    frozen: bool,
+    /// Connections before this one are reset.
+    reset: u64,
+    /// New ones are reset too.
+    refusing: bool,
+    /// Nothing passes on connections before this one.
+    forgotten: u64,
+    /// How many there were.
+    accepted: u64,
+    /// What happens to what the server says on new ones.
+    spoil: Option<Spoil>,
 }
 
 /// A relay at work; dropping it closes everything it carries.
 #[derive(Debug)]
 pub struct Relay {
     address: SocketAddr,
-    mode: Arc<watch::Sender<Mode>>,
+    state: Arc<watch::Sender<State>>,
     task: AbortHandle,
 }
 
@@ -48,9 +58,9 @@ pub struct Relay {
 /// When the listener has no address.
 pub fn start(listener: TcpListener, target: SocketAddr, rtt: Duration) -> io::Result<Relay> {
     let address = listener.local_addr()?;
-    let mode = Arc::new(watch::Sender::new(Mode::Open));
-    let task = tokio::spawn(accept(listener, target, rtt, Arc::clone(&mode)));
-    Ok(Relay { address, mode, task: task.abort_handle() })
+    let state = Arc::new(watch::Sender::new(State::default()));
+    let task = tokio::spawn(accept(listener, target, rtt, Arc::clone(&state)));
+    Ok(Relay { address, state, task: task.abort_handle() })
 }
 
 impl Relay {
@@ -61,18 +71,37 @@ impl Relay {
 
     /// Resets every open connection, and every new one until [`Relay::resume`].
     pub fn cut(&self) {
-        self.mode.send_replace(Mode::Cut);
+        self.state.send_modify(|state| {
+            state.reset = state.accepted;
+            state.refusing = true;
+        });
     }
 
     /// Stops forwarding and keeps every connection open: both sides wait for
-    /// the other, as when a NAT gateway has forgotten them.
+    /// the other, as when a path goes silent.
     pub fn freeze(&self) {
-        self.mode.send_replace(Mode::Frozen);
+        self.state.send_modify(|state| state.frozen = true);
     }
 
-    /// Forwards again, what was held first.
+    /// Forwards again, what was held first, and takes new connections as they are.
     pub fn resume(&self) {
-        self.mode.send_replace(Mode::Open);
+        self.state.send_modify(|state| {
+            (state.frozen, state.refusing, state.spoil) = (false, false, None);
+        });
+    }
+
+    /// Lets open connections go silent for good, while new ones pass: a NAT
+    /// gateway has forgotten them, or gives them another port.
+    pub fn forget(&self) {
+        self.state.send_modify(|state| state.forgotten = state.accepted);
+    }
+
+    /// Resets every open connection; what the server says on new ones comes to harm until [`Relay::resume`].
+    pub fn spoil(&self, spoil: Spoil) {
+        self.state.send_modify(|state| {
+            state.reset = state.accepted;
+            state.spoil = Some(spoil);
+        });
     }
 }
 
@@ -82,13 +111,21 @@ impl Drop for Relay {
     }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, rtt: Duration, mode: Arc<watch::Sender<Mode>>) {
+async fn accept(listener: TcpListener, target: SocketAddr, rtt: Duration, state: Arc<watch::Sender<State>>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((client, _)) => {
-                    connections.spawn(carry(client, target, rtt, mode.subscribe()));
+                    let mut number = 0;
+                    state.send_modify(|state| {
+                        number = state.accepted;
+                        state.accepted += 1;
+                        if state.refusing {
+                            state.reset = state.accepted;
+                        }
+                    });
+                    connections.spawn(carry(client, target, rtt, Path { number, state: state.subscribe() }));
                 }
                 // Out of descriptors: they come back when connections end.
                 Err(_) => sleep(Duration::from_millis(50)).await,
@@ -98,14 +135,36 @@ async fn accept(listener: TcpListener, target: SocketAddr, rtt: Duration, mode: 
     }
 }
 
+/// The relay as one connection sees it.
+#[derive(Clone)]
+struct Path {
+    number: u64,
+    state: watch::Receiver<State>,
+}
+
+impl Path {
+    /// Waits until bytes may pass.
+    async fn open(&mut self) {
+        let number = self.number;
+        let _ = self.state.wait_for(|state| !state.frozen && number >= state.forgotten).await;
+    }
+
+    /// Waits until the connection is to be reset.
+    async fn cut(&mut self) {
+        let number = self.number;
+        let _ = self.state.wait_for(|state| number < state.reset).await;
+    }
+}
+
 /// One connection from accept to its end.
-async fn carry(mut client: TcpStream, target: SocketAddr, rtt: Duration, mut mode: watch::Receiver<Mode>) {
+async fn carry(mut client: TcpStream, target: SocketAddr, rtt: Duration, mut path: Path) {
     let _ = client.set_nodelay(true);
-    let mut server = None;
-    let work = forward(&mut client, &mut server, target, rtt, mode.clone());
+    let (mut server, spoilt) = (None, Notify::new());
+    let work = forward(&mut client, &mut server, target, rtt, path.clone(), &spoilt);
     tokio::select! {
         () = work => return,
-        _ = mode.wait_for(|mode| *mode == Mode::Cut) => {}
+        () = path.cut() => {}
+        () = spoilt.notified() => {}
     }
     // A reset, not a polite end, is what a cut path gives.
     for socket in [Some(client), server].iter().flatten() {
@@ -119,24 +178,32 @@ async fn forward(
     server: &mut Option<TcpStream>,
     target: SocketAddr,
     rtt: Duration,
-    mut mode: watch::Receiver<Mode>,
+    mut path: Path,
+    spoilt: &Notify,
 ) {
+    let spoil = path.state.borrow().spoil.clone();
     sleep(rtt).await;
-    open(&mut mode).await;
+    path.open().await;
     let Ok(connected) = TcpStream::connect(target).await else { return };
     let _ = connected.set_nodelay(true);
     let (server_in, server_out) = server.insert(connected).split();
     let (client_in, client_out) = client.split();
     tokio::join!(
-        direction(client_in, server_out, rtt / 2, mode.clone()),
-        direction(server_in, client_out, rtt / 2, mode.clone()),
+        direction(client_in, server_out, rtt / 2, path.clone(), None),
+        direction(server_in, client_out, rtt / 2, path, spoil.map(|spoil| (spoil, spoilt))),
     );
 }
 
 /// Carries one direction to its end of file, each chunk `delay` after it came.
-async fn direction(from: ReadHalf<'_>, to: WriteHalf<'_>, delay: Duration, mode: watch::Receiver<Mode>) {
+async fn direction(
+    from: ReadHalf<'_>,
+    to: WriteHalf<'_>,
+    delay: Duration,
+    path: Path,
+    spoil: Option<(Spoil, &Notify)>,
+) {
     let (sender, receiver) = mpsc::channel(IN_FLIGHT);
-    tokio::join!(read(from, sender, delay), write(receiver, to, mode));
+    tokio::join!(read(from, sender, delay), write(receiver, to, path, spoil));
 }
 
 async fn read(mut from: ReadHalf<'_>, queue: mpsc::Sender<(Instant, Bytes)>, delay: Duration) {
@@ -157,23 +224,33 @@ async fn read(mut from: ReadHalf<'_>, queue: mpsc::Sender<(Instant, Bytes)>, del
 async fn write(
     mut queue: mpsc::Receiver<(Instant, Bytes)>,
     mut to: WriteHalf<'_>,
-    mut mode: watch::Receiver<Mode>,
+    mut path: Path,
+    mut spoil: Option<(Spoil, &Notify)>,
 ) {
-    while let Some((due, chunk)) = queue.recv().await {
+    // One that comes before the server's first byte does not wait for it.
+    if let Some((spoil, spoilt)) = spoil.take_if(|(spoil, _)| spoil.after == 0) {
+        return spoil.then.happen(Bytes::new(), &mut queue, &mut to, spoilt).await;
+    }
+    while let Some((due, mut chunk)) = queue.recv().await {
         // Tokio's timer counts in milliseconds: with no delay there is nothing to wait for.
         if due > Instant::now() {
             sleep_until(due).await;
         }
-        open(&mut mode).await;
+        path.open().await;
+        if let Some((spoil, spoilt)) = &mut spoil {
+            let good = chunk.split_to(chunk.len().min(spoil.after));
+            spoil.after -= good.len();
+            if to.write_all(&good).await.is_err() {
+                return;
+            }
+            if spoil.after == 0 {
+                return spoil.then.clone().happen(chunk, &mut queue, &mut to, spoilt).await;
+            }
+        }
         if to.write_all(&chunk).await.is_err() {
             return;
         }
     }
-    open(&mut mode).await;
+    path.open().await;
     let _ = to.shutdown().await;
-}
-
-/// Waits until bytes may pass.
-async fn open(mode: &mut watch::Receiver<Mode>) {
-    let _ = mode.wait_for(|mode| *mode == Mode::Open).await;
 }

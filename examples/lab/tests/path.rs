@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use natssh_lab::relay::{self, Relay};
+use natssh_lab::relay::{self, Relay, Spoil, Then};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -94,6 +94,37 @@ async fn a_cut_path_resets_what_is_open_and_what_comes() {
     assert!(ended.is_err());
     let mut late = dial(&relay).await;
     assert!(timeout(Duration::from_secs(5), ping(&mut late)).await.unwrap().is_err());
+    relay.resume();
+    ping(&mut dial(&relay).await).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_forgotten_connection_is_silent_and_a_new_one_works() {
+    let relay = relay(Duration::ZERO).await;
+    let mut old = dial(&relay).await;
+    ping(&mut old).await.unwrap();
+    relay.forget();
+    let mut new = dial(&relay).await;
+    ping(&mut new).await.unwrap();
+    assert!(timeout(Duration::from_millis(200), ping(&mut old)).await.is_err(), "it still answers");
+}
+
+#[tokio::test]
+async fn what_the_server_says_comes_to_harm_after_so_many_bytes() {
+    let relay = relay(Duration::ZERO).await;
+    for (then, heard) in [
+        (Then::End, Some(&b"pi"[..])),
+        (Then::Say(b"no".as_slice().into()), Some(b"pino")),
+        (Then::Trickle(Duration::from_millis(1)), Some(b"ping")),
+        (Then::Reset, None),
+    ] {
+        relay.spoil(Spoil { after: 2, then: then.clone() });
+        let mut stream = dial(&relay).await;
+        stream.write_all(b"ping").await.unwrap();
+        let mut answer = vec![0; heard.map_or(4, <[u8]>::len)];
+        let read = timeout(Duration::from_secs(10), stream.read_exact(&mut answer)).await.unwrap();
+        assert_eq!(read.ok().map(|_| &answer[..]), heard, "{then:?}");
+    }
     relay.resume();
     ping(&mut dial(&relay).await).await.unwrap();
 }
