@@ -30,7 +30,10 @@ pub fn start(file: Option<&Path>) -> Result<(), String> {
 }
 
 fn init(filter: EnvFilter, writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static) {
-    let builder = fmt().with_env_filter(filter).with_writer(writer).with_target(false);
+    // A line that cannot be written, because the disk is full, is lost. The library would say so with
+    // eprintln!, which panics when that cannot be written either.
+    let quiet = fmt().log_internal_errors(false);
+    let builder = quiet.with_env_filter(filter).with_writer(writer).with_target(false);
     if std::env::var("NATSSH_LOG_FORMAT").is_ok_and(|format| format == "json") {
         builder.json().init();
     } else {

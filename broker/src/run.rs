@@ -9,6 +9,7 @@ use crate::log;
 use instance::Claim;
 use natssh_wire::paths::Paths;
 use sd_notify::NotifyState;
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,10 +36,15 @@ pub fn run(start: Start) -> ExitCode {
     match begin(start) {
         Ok(code) => code,
         Err(sentence) => {
-            eprintln!("natssh-broker: {sentence}");
+            say(&sentence);
             ExitCode::FAILURE
         }
     }
+}
+
+/// To stderr, if that takes it: eprintln! would panic on a full disk.
+fn say(sentence: &str) {
+    let _ = writeln!(std::io::stderr(), "natssh-broker: {sentence}");
 }
 
 fn begin(start: Start) -> Result<ExitCode, String> {
@@ -54,7 +60,7 @@ fn begin(start: Start) -> Result<ExitCode, String> {
     let detached = start == Start::Detached;
     if let Err(sentence) = log::start(detached.then_some(paths.log.as_path())) {
         // A full disk or a lost folder is no reason to leave people without a broker.
-        eprintln!("natssh-broker: {sentence}");
+        say(&sentence);
         log::start(None)?;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
