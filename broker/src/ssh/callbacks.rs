@@ -21,6 +21,9 @@ use tokio::sync::watch;
 /// Decides whether the server's key is the expected one.
 pub type HostCheck = Box<dyn Fn(&Presented<'_>) -> Result<(), Failure> + Send>;
 
+/// Begins the reason of a connection that the server ended with words.
+pub(super) const BY_SERVER: &str = "the server ended the connection: ";
+
 /// How a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
@@ -240,7 +243,7 @@ impl Handler for Callbacks {
         match reason {
             DisconnectReason::ReceivedDisconnect(info) => {
                 let text = crate::text::one_line(&info.message);
-                self.shared.finish(&format!("the server ended the connection: {text}"), How::ByServer);
+                self.shared.finish(&format!("{BY_SERVER}{text}"), How::ByServer);
             }
             DisconnectReason::Error(error) => {
                 let closed = matches!(&error, russh::Error::IO(io) if io.kind() == ErrorKind::UnexpectedEof);

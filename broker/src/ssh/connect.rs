@@ -44,6 +44,8 @@ pub struct Hello {
     pub budget: Arc<Budget>,
 }
 
+/// How long the end of a connection may take to be told after its last answer.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 /// How long the goodbye may take before the byte stream is cut.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -98,6 +100,10 @@ impl Connection {
             Ok(Ok(Admitted::WantsMore)) => {
                 let text = format!("{peer} wants more of {login:?} than a key, and natssh has nothing more");
                 return Err(Failure::new(FailureKind::Denied, text));
+            }
+            Ok(Ok(Admitted::Lost(reason))) => {
+                let text = format!("{peer} broke off authentication: {reason}");
+                return Err(Failure::new(FailureKind::Unreachable, text));
             }
             Ok(Err(error)) => return Err(auth_failure(&peer, &error)),
             Err(_) => return Err(unanswered(&peer, "authentication")),
@@ -338,6 +344,8 @@ enum Admitted {
     No,
     /// The key was right, and not enough.
     WantsMore,
+    /// Nothing: the connection ended under the question.
+    Lost(Arc<str>),
 }
 
 /// Tries one key after the other. Servers count attempts, and ban: the caller chose how many.
@@ -364,10 +372,26 @@ async fn authenticate(
         match answer {
             AuthResult::Success => return Ok(Admitted::Yes),
             AuthResult::Failure { partial_success: true, .. } => return Ok(Admitted::WantsMore),
+            AuthResult::Failure { remaining_methods, .. } if remaining_methods.is_empty() => {
+                if let Some(reason) = lost(shared).await {
+                    return Ok(Admitted::Lost(reason));
+                }
+            }
             AuthResult::Failure { .. } => {}
         }
     }
     Ok(Admitted::No)
+}
+
+/// Why the connection ended without a word of the server's, if it did. The library calls that a refusal without
+/// further methods, and a path that broke must not pass for a server that refuses: those are asked no more for a while.
+async fn lost(shared: &Shared) -> Option<Arc<str>> {
+    let mut ended = shared.ended.subscribe();
+    // It is told on the way out of the connection's task, which has answered already.
+    let ended = timeout(LAST_WORDS, ended.wait_for(Option::is_some)).await.ok()?.ok()?;
+    let reason = ended.as_ref()?.reason.clone();
+    // A server that ends it with a word may well have refused: "Too many authentication failures".
+    (!reason.starts_with(super::callbacks::BY_SERVER)).then_some(reason)
 }
 
 /// A server that proves its own key with SHA-1 announces nothing better, and
