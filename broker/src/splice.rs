@@ -3,6 +3,8 @@
 //! Closing one direction is not closing both: a client that has sent its last
 //! byte still reads, and the node hears of it as an end of file.
 
+#[cfg(test)]
+mod tests;
 mod traffic;
 
 pub use traffic::Traffic;
@@ -12,12 +14,13 @@ use crate::upstream::{Pipes, Process};
 use bytes::{Bytes, BytesMut};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
-use tokio::io::{AsyncWriteExt, Interest, copy, copy_bidirectional, sink};
+use tokio::io::{AsyncWriteExt, Interest, copy, sink};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use traffic::Counted;
 
 /// The largest packet that OpenSSH and Go's library take.
@@ -31,6 +34,11 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// How long after a command's end its client is still taken to have left first.
 const GOODBYE: Duration = Duration::from_millis(50);
+/// An SSH server speaks first, so this is never in order.
+const CLOSED_WITHOUT_A_WORD: &str = "it closed the connection without a word, as an sshd does to which too many \
+     connections come at once (MaxStartups)";
+/// A client that leaves a node before it has spoken, and sooner than this, had a reason of its own.
+const PATIENT: Duration = Duration::from_secs(2);
 
 /// How a splice ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,6 +52,7 @@ pub enum Ended {
 /// Carries bytes between a client and a channel. `early` are bytes of the
 /// client's that were read together with its request.
 pub async fn channel(client: UnixStream, early: Bytes, channel: &Channel, traffic: &Traffic) -> Ended {
+    let begun = Instant::now();
     traffic.add_to_node(early.len() as u64);
     let (mut read, mut write) = client.into_split();
     let outbound = async {
@@ -54,9 +63,9 @@ pub async fn channel(client: UnixStream, early: Bytes, channel: &Channel, traffi
         }
     };
     let inbound = pump_in(channel, &mut write, traffic);
-    tokio::select! {
-        () = inbound => {}
-        () = cut_short(channel) => {}
+    let ended = tokio::select! {
+        () = inbound => wordless(traffic, CLOSED_WITHOUT_A_WORD.into()),
+        () = cut_short(channel) => Ended::Done,
         () = outbound => {
             // The client is gone. The node closes when it has seen its end of file.
             let farewell = async {
@@ -64,12 +73,30 @@ pub async fn channel(client: UnixStream, early: Bytes, channel: &Channel, traffi
                 channel.closed().await;
             };
             drop(timeout(FAREWELL, farewell).await);
+            given_up(traffic, begun.elapsed())
         }
-    }
+    };
     match channel.ended() {
         Some(End::Cut(reason)) => Ended::Cut(reason.to_string()),
-        _ => Ended::Done,
+        _ => ended,
     }
+}
+
+/// The end of a stream that the node has closed: in order if it had spoken to a client that had.
+fn wordless(traffic: &Traffic, reason: String) -> Ended {
+    if traffic.to_node() > 0 && traffic.from_node() == 0 { Ended::Cut(reason) } else { Ended::Done }
+}
+
+/// The end of a stream that the client has left: ssh's own clock says less than this of a node that was silent.
+fn given_up(traffic: &Traffic, lasted: Duration) -> Ended {
+    if lasted < PATIENT {
+        return Ended::Done;
+    }
+    let seconds = lasted.as_secs();
+    wordless(
+        traffic,
+        format!("it said nothing for {seconds} s, and the client gave up; the node may be frozen"),
+    )
 }
 
 /// Client to channel, until the client's end of file. An error if the channel ended.
@@ -135,22 +162,45 @@ async fn hung_up(client: &OwnedReadHalf) {
 
 /// Carries bytes between a client and a TCP connection.
 pub async fn tcp(client: UnixStream, early: Bytes, mut node: TcpStream, traffic: &Traffic) -> Ended {
+    let begun = Instant::now();
     traffic.add_to_node(early.len() as u64);
-    let mut client = Counted::new(client, traffic);
-    if node.write_all(&early).await.is_err() {
-        return Ended::Done;
-    }
-    match copy_bidirectional(&mut client, &mut node).await {
+    let (mut from_node, mut to_node) = node.split();
+    let (read, write) = client.into_split();
+    let (mut read, mut write) = (Counted::new(read, traffic), Counted::new(write, traffic));
+    let (client_finished, node_finished) = (Notify::new(), AtomicBool::new(false));
+    let outbound = async {
+        to_node.write_all(&early).await?;
+        copy(&mut read, &mut to_node).await?;
+        to_node.shutdown().await?;
+        client_finished.notify_one();
+        hung_up(read.inner()).await;
+        io::Result::Ok(())
+    };
+    let inbound = async {
+        copy(&mut from_node, &mut write).await?;
+        node_finished.store(true, Relaxed);
+        write.shutdown().await?;
+        client_finished.notified().await;
+        io::Result::Ok(())
+    };
+    let all = tokio::select! {
+        all = inbound => all,
+        all = outbound => all,
+    };
+    match all {
         Err(error) if error.kind() == io::ErrorKind::TimedOut => {
             Ended::Cut("the node stopped answering".into())
         }
-        Ok(_) => Ended::Done,
+        _ if node_finished.load(Relaxed) => wordless(traffic, CLOSED_WITHOUT_A_WORD.into()),
         // A reset by either side is how many programs say goodbye.
-        Err(_) => {
+        left => {
             // Of a client that is gone, the node hears now, and a server counts it until it has closed too.
-            drop(node.shutdown().await);
-            drop(timeout(FAREWELL, copy(&mut node, &mut sink())).await);
-            Ended::Done
+            drop(to_node.shutdown().await);
+            drop(timeout(FAREWELL, copy(&mut from_node, &mut sink())).await);
+            match left {
+                Ok(()) => given_up(traffic, begun.elapsed()),
+                Err(_) => wordless(traffic, CLOSED_WITHOUT_A_WORD.into()),
+            }
         }
     }
 }
