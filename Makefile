@@ -1,7 +1,7 @@
 # Type `make` for the list of targets. Everything they need is set up by themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-long fuzz release soak lab-up lab-down demo bench install clean
+.PHONY: help setup test test-long fuzz chaos release soak lab-up lab-down demo bench install clean
 
 PREFIX ?= /usr/local
 # How `make lab-up` makes the lab: NODES=5 RTT=40 ROOTLESS=1
@@ -31,6 +31,9 @@ test-long: setup ## Run the tests that take minutes too
 
 fuzz: ## Look for bytes that break a parser: TARGET= (all) SECONDS=60 (each); needs nightly and cargo-fuzz
 	@scripts/fuzz.sh $(SECONDS) $(TARGET)
+
+chaos: setup ## Break everything on purpose, over every way in, and print what was seen: FAULT=part-of-a-name
+	@FAULT="$(FAULT)" cargo test --locked --quiet -p natssh-tests --test chaos -- --ignored --nocapture
 
 release: ## Build the programs as they are installed
 	@scripts/release.sh

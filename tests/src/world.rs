@@ -193,13 +193,22 @@ Host *
     /// When it does not; with its log.
     #[track_caller]
     pub fn start_broker(&self) {
+        let mut command = self.command(programs::path("natssh-broker"));
+        command.arg("run");
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log_path());
-        let mut child = self
-            .command(programs::path("natssh-broker"))
-            .arg("run")
+        self.start_broker_by(command, log.expect("our own folder"));
+    }
+
+    /// Starts a broker by a command that becomes one and logs to `log`; returns when it answers.
+    ///
+    /// # Panics
+    /// When it does not; with its log.
+    #[track_caller]
+    pub fn start_broker_by(&self, mut command: Command, log: fs::File) {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log.expect("our own folder"))
+            .stderr(log)
             .spawn()
             .expect("the broker starts");
         until("the broker answers", || {

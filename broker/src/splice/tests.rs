@@ -28,7 +28,7 @@ async fn a_stream_to_a_silent_node_ends_with_its_client() {
         node.read_exact(&mut [0; 16]).await.unwrap();
         drop(client);
         // The node keeps its side open, and says nothing.
-        std::future::pending::<()>().await
+        std::future::pending::<()>().await;
     };
     let ended = tokio::select! {
         ended = timeout(FAREWELL * 4, tcp(door, Bytes::new(), dialled, &traffic)) => ended,
