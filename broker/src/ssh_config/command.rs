@@ -4,7 +4,7 @@ use super::block::{self, Block};
 use super::derived;
 use super::plan::Plan;
 use super::view::View;
-use crate::config::{self, Environment, Settings};
+use crate::config::{self, Environment, Kind, Settings, Upstream};
 use crate::identity::Identity;
 use crate::{place, probe};
 use natssh_wire::{Failure, FailureKind, NodeAddr, VERSION, status};
@@ -37,7 +37,9 @@ pub fn fragment(hosts: &[String]) -> Result<String, Failure> {
     };
     let sha1 = of_answer(|upstream| upstream.sha1);
     let known = of_answer(|upstream| !upstream.trunks.is_empty());
-    let unknown = settings.upstreams.values().filter(|u| u.proxy().is_some() && !known.contains(&u.name));
+    // Only what ssh should offer a cluster's nodes depends on what the broker finds there.
+    let of_cluster = |upstream: &&Upstream| matches!(upstream.kind, Kind::Teleport { .. });
+    let unknown = settings.upstreams.values().filter(of_cluster).filter(|u| !known.contains(&u.name));
     let unknown: Vec<&str> = unknown.map(|upstream| upstream.name.as_str()).collect();
     let plan = Plan { settings: &settings, views: &views, sha1: &sha1, proxy_command: &proxy_command() };
     let blocks = if hosts.is_empty() { plan.everything() } else { plan.hosts(hosts) };
