@@ -97,6 +97,8 @@ pub enum Kind {
     Teleport {
         /// Where it listens.
         proxy: NodeAddr,
+        /// Where it, or another of the same cluster, listens too.
+        others: Vec<NodeAddr>,
     },
     /// An OpenSSH server that forwards.
     Bastion(Bastion),
@@ -146,11 +148,21 @@ impl Upstream {
         }
     }
 
+    /// All addresses of the server in between, the first one first.
+    #[must_use]
+    pub fn proxies(&self) -> Vec<&NodeAddr> {
+        let others = match &self.kind {
+            Kind::Teleport { others, .. } => others.as_slice(),
+            Kind::Bastion(_) | Kind::Direct | Kind::Command(_) => &[],
+        };
+        self.proxy().into_iter().chain(others).collect()
+    }
+
     /// The address of the server in between, for an upstream that has one and is reached directly.
     #[must_use]
     pub fn proxy(&self) -> Option<&NodeAddr> {
         match &self.kind {
-            Kind::Teleport { proxy } => Some(proxy),
+            Kind::Teleport { proxy, .. } => Some(proxy),
             Kind::Bastion(Bastion { host, via: None, .. }) => Some(host),
             Kind::Bastion(_) | Kind::Direct | Kind::Command(_) => None,
         }

@@ -7,6 +7,9 @@
 //! whose IPv6 half is slow to come is slow altogether.
 
 mod race;
+mod servers;
+
+pub use servers::Servers;
 
 use natssh_wire::{Failure, FailureKind, NodeAddr};
 use race::{Race, Step};

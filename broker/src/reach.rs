@@ -165,7 +165,7 @@ impl Reach {
             gates: Gates::new(&self.admission, &settings.name, settings.handshakes),
         };
         match &settings.kind {
-            Kind::Teleport { proxy } => {
+            Kind::Teleport { proxy, .. } => {
                 Upstream::Teleport(Teleport::new(settings.clone(), proxy.clone(), means()))
             }
             Kind::Bastion(bastion) => {

@@ -49,8 +49,8 @@ pub struct UpstreamTable {
     pub line: usize,
     /// `teleport`, `bastion`, `command` or `direct`.
     pub kind: Option<At<KindWord>>,
-    /// The proxy's SSH listener.
-    pub proxy: Option<At<NodeAddr>>,
+    /// The proxy's SSH listener, or those of several.
+    pub proxy: Option<At<Vec<NodeAddr>>>,
     /// The ProxyCommand.
     pub command: Option<At<ProxyCommand>>,
     /// A bastion's address.
@@ -174,7 +174,7 @@ impl UpstreamTable {
         let table = Self {
             line: section.line,
             kind: section.parsed("kind", KindWord::parse),
-            proxy: section.parsed("proxy", proxy_address),
+            proxy: section.one_or_several("proxy", proxy_address),
             command: section.parsed("command", proxy_command),
             host: section.parsed("host", |text| address(text, BASTION_PORT)),
             via: section.string("via"),

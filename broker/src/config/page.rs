@@ -170,6 +170,25 @@ impl<'p> Section<'p> {
         (list.len() == items.len()).then_some(At { value: list, line })
     }
 
+    /// A string, or a list of at least one; each has to make sense to `read`.
+    pub(super) fn one_or_several<T>(
+        &self,
+        key: &'static str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<At<Vec<T>>> {
+        let is_list =
+            self.table.iter().any(|(name, value)| name.get_ref() == key && value.get_ref().is_array());
+        if !is_list {
+            return self.parsed(key, read).map(|one| At { value: vec![one.value], line: one.line });
+        }
+        let list = self.list(key, read)?;
+        if list.value.is_empty() {
+            self.wrong(list.line, key, "is an empty list");
+            return None;
+        }
+        Some(At { value: list.value.into_iter().map(|one| one.value).collect(), line: list.line })
+    }
+
     /// A table of strings, each of which has to make sense to `read`.
     pub(super) fn map(
         &self,

@@ -89,11 +89,12 @@ impl Resolver<'_> {
         match (table.kind.as_ref().map(|kind| kind.value), &table.proxy, &table.host) {
             (Some(KindWord::Teleport), Some(proxy), _) => {
                 let identity = value(table.identity.as_ref()).unwrap_or_else(|| self.only_identity());
+                let Some((proxy, others)) = proxy.value.split_first() else { return common };
                 Upstream {
                     cluster: value(table.cluster.as_ref()).or_else(|| self.cluster_of(&identity)),
                     identity: Some(identity),
                     handshakes: value(table.handshakes.as_ref()).unwrap_or(TELEPORT_HANDSHAKES) as usize,
-                    kind: Kind::Teleport { proxy: proxy.value.clone() },
+                    kind: Kind::Teleport { proxy: proxy.clone(), others: others.to_vec() },
                     ..common
                 }
             }
@@ -188,7 +189,7 @@ impl Resolver<'_> {
             });
         }
         let proxies =
-            upstreams.values().filter_map(Upstream::proxy).map(|proxy| proxy.host.to_lowercase()).collect();
+            upstreams.values().flat_map(Upstream::proxies).map(|proxy| proxy.host.to_lowercase()).collect();
         Routes { rules, proxies }
     }
 
@@ -230,14 +231,13 @@ impl Resolver<'_> {
 
     /// What `tsh` takes off a name before it dials: first the proxy's host, then the cluster.
     fn endings(&self, upstream: &Upstream) -> Vec<String> {
-        let Kind::Teleport { proxy } = &upstream.kind else { return Vec::new() };
+        let Kind::Teleport { .. } = &upstream.kind else { return Vec::new() };
         let profile =
             self.known.current.as_ref().filter(|profile| Some(&profile.name) == upstream.identity.as_ref());
         let mut endings = Vec::new();
-        for name in [profile.map(|p| &p.proxy_host), Some(&proxy.host), upstream.cluster.as_ref()]
-            .into_iter()
-            .flatten()
-        {
+        let proxies = upstream.proxies().into_iter().map(|proxy| &proxy.host);
+        let names = profile.map(|p| &p.proxy_host).into_iter().chain(proxies).chain(&upstream.cluster);
+        for name in names {
             let ending = format!(".{name}");
             // An address such as [::1] is the end of no name.
             if !name.contains(':') && !endings.contains(&ending) {
@@ -260,7 +260,7 @@ fn of_profile(profile: &TshProfile) -> Upstream {
         identity: Some(profile.name.clone()),
         cluster: Some(profile.cluster.clone()),
         handshakes: TELEPORT_HANDSHAKES as usize,
-        kind: Kind::Teleport { proxy: profile.ssh_proxy.clone() },
+        kind: Kind::Teleport { proxy: profile.ssh_proxy.clone(), others: Vec::new() },
         ..Upstream::direct(&profile.name)
     }
 }

@@ -68,10 +68,12 @@ fn show_upstream(page: &mut String, upstream: &Upstream, table: Option<&Upstream
             let written = table.and_then(|t| t.command.as_ref());
             entry(page, "command", &quoted(&command.to_string()), &origin(written, unwritten));
         }
-        Kind::Teleport { proxy } => {
+        Kind::Teleport { proxy, others } => {
             entry(page, "kind", "\"teleport\"", &origin(table.and_then(|t| t.kind.as_ref()), unwritten));
             let written = table.and_then(|t| t.proxy.as_ref());
-            entry(page, "proxy", &quoted(&proxy.to_string()), &origin(written, unwritten));
+            let all = || list(upstream.proxies().iter().map(|proxy| quoted(&proxy.to_string())));
+            let proxy = if others.is_empty() { quoted(&proxy.to_string()) } else { all() };
+            entry(page, "proxy", &proxy, &origin(written, unwritten));
             show_cluster(page, upstream, table, unwritten);
             show_trunks(page, upstream, table, unwritten);
         }

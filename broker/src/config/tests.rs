@@ -92,7 +92,7 @@ const FULL: &str = r#"
 default = "office"
 [upstream.office]
 kind = "teleport"
-proxy = "teleport.example.org"
+proxy = ["teleport.example.org", "10.0.0.2:443"]
 cluster = "hq"
 identity = "me"
 login = "root"
@@ -137,7 +137,10 @@ fn every_key_arrives() {
             streams_per_trunk: 7,
             max_age: Duration::from_secs(3 * 3600),
             handshakes: 9,
-            kind: Kind::Teleport { proxy: NodeAddr { host: "teleport.example.org".into(), port: 3023 } },
+            kind: Kind::Teleport {
+                proxy: NodeAddr { host: "teleport.example.org".into(), port: 3023 },
+                others: vec![NodeAddr { host: "10.0.0.2".into(), port: 443 }],
+            },
         }
     );
     assert_eq!(
@@ -338,6 +341,11 @@ fn small_mistakes_of_form_each_get_a_sentence() {
             "[upstream.a]\nkind = \"bastion\"\nhost = \"x\"\nvia = \"b\"\n[upstream.b]\nkind = \"bastion\"\nhost = \"y\"\nvia = \"a\"",
             "4: [upstream.a]: via goes in a circle: a via b via a",
         ),
+        ("[upstream.a]\nkind = \"teleport\"\nproxy = []", "3: [upstream.a]: proxy is an empty list"),
+        (
+            "[upstream.a]\nkind = \"teleport\"\nproxy = [\"p\", 1]",
+            "3: [upstream.a]: proxy must hold strings, not a number",
+        ),
         (
             "nothing = 1",
             "1: unknown key \"nothing\"; known here: default, upstream, identity, route, metrics",
@@ -441,7 +449,10 @@ fn show_says_where_each_value_comes_from() {
     let shown = show::show(&settings(FULL, Some(profile())), &file);
     let line =
         |start: &str| shown.lines().find(|line| line.starts_with(start)).unwrap_or_default().to_owned();
-    assert!(line("proxy = \"teleport.example.org:3023\"").ends_with("# line 5"), "{shown}");
+    assert!(
+        line("proxy = [\"teleport.example.org:3023\", \"10.0.0.2:443\"]").ends_with("# line 5"),
+        "{shown}"
+    );
     assert!(line("streams_per_trunk = 100").ends_with("# default"), "{shown}");
     assert!(line("proxy = \"ssh.example.com:3023\"").ends_with("# tsh profile"), "{shown}");
     assert!(line("[[route]]  # not written: names of upstream office").len() > 9, "{shown}");

@@ -13,6 +13,7 @@ use super::trunks::{Dialled, Terms, Trunks};
 use super::{Ask, Means, Stream};
 use crate::admission::Gates;
 use crate::config;
+use crate::dial::Servers;
 use crate::failures::Failures;
 use crate::identity::Watched;
 use crate::metrics::Meter;
@@ -34,6 +35,8 @@ const REJOIN_PAUSE: Duration = Duration::from_millis(250);
 pub struct Teleport {
     settings: config::Upstream,
     proxy: NodeAddr,
+    /// What is known of its addresses, by all ways of authenticating.
+    servers: Arc<Servers>,
     failures: Arc<Failures>,
     meter: Arc<Meter>,
     budget: Arc<Budget>,
@@ -56,7 +59,9 @@ impl Teleport {
         let Means { identities, failures, meter, budget, gates } = means;
         let (identity, login) = (settings.identity.as_ref(), settings.login.as_ref());
         let sets = Sets::new(&settings.name, identity, login, identities);
-        Arc::new(Self { settings, proxy, failures, meter, budget, gates, sets })
+        let servers = settings.proxies().into_iter().cloned().collect();
+        let servers = Arc::new(Servers::new("proxy", servers));
+        Arc::new(Self { settings, proxy, servers, failures, meter, budget, gates, sets })
     }
 
     pub(super) async fn open(&self, ask: &Ask) -> Result<Stream, Failure> {
@@ -132,7 +137,7 @@ impl Teleport {
     }
 
     pub(super) fn report(&self) -> status::Upstream {
-        let mut entry = super::blank(&self.settings.name, "teleport", &self.proxy.to_string());
+        let mut entry = super::blank(&self.settings.name, "teleport", &self.addresses());
         entry.cluster.clone_from(&self.settings.cluster);
         entry.identity.clone_from(&self.settings.identity);
         (entry.handshakes, entry.told_busy) = self.gates.report();
@@ -176,7 +181,12 @@ impl Teleport {
     }
 
     fn peer(&self) -> String {
-        format!("proxy {}", self.proxy)
+        format!("proxy {}", self.addresses())
+    }
+
+    /// Where it listens, for messages.
+    fn addresses(&self) -> String {
+        self.settings.proxies().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }
 
     async fn set(&self, ask: &Ask) -> Result<Arc<Set>, Failure> {
@@ -200,8 +210,7 @@ impl Teleport {
         };
         let (logins, records) = (Logins::default(), Arc::new(AtomicBool::new(false)));
         let dialler = Arc::new(Dialler {
-            proxy: self.proxy.clone(),
-            peer: self.peer(),
+            servers: self.servers.clone(),
             login,
             cluster: self.settings.cluster.clone(),
             known_hosts: self.settings.known_hosts.clone(),

@@ -3,7 +3,7 @@
 use super::super::sets::usable;
 use super::super::trunks::Dialled;
 use super::super::trust;
-use crate::dial;
+use crate::dial::{Connected, Servers};
 use crate::failures::unix_now;
 use crate::identity::{Identity, IdentityError, Snapshot, Watched};
 use crate::ssh::host_key::{self, Expected, Names, Sha1};
@@ -17,8 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 /// Dials one trunk.
 pub(super) struct Dialler {
-    pub(super) proxy: NodeAddr,
-    pub(super) peer: String,
+    pub(super) servers: Arc<Servers>,
     pub(super) login: Option<String>,
     pub(super) cluster: Option<String>,
     pub(super) known_hosts: Vec<PathBuf>,
@@ -44,22 +43,24 @@ impl Dialler {
         let deadline = Instant::now() + self.connect_timeout;
         let identity = snapshot.identity.as_ref().map_err(IdentityError::to_failure)?;
         let login = identity.login(self.login.as_deref()).map_err(|error| error.to_failure())?.to_owned();
-        let check = self.host_check(identity).await;
-        let connected = dial::connect("proxy", std::slice::from_ref(&self.proxy), deadline).await;
-        let stream = connected.map_err(|failure| failure.hint("natssh status"))?.stream;
+        let connected = self.servers.connect(deadline).await;
+        let Connected { stream, server, .. } = connected.map_err(|failure| failure.hint("natssh status"))?;
         let hello = Hello {
-            peer: self.peer.clone(),
+            peer: format!("proxy {server}"),
             login,
             credential: identity.credential.clone(),
             // A proxy knows one authority: a second key would only be a second refusal.
             attempts: 1,
             expected: Expected::default(),
-            check,
+            check: self.host_check(identity, &server).await,
             agent_logins: self.logins.clone(),
             budget: self.budget.clone(),
         };
-        let opened = Connection::open(stream, hello, deadline).await;
-        let connection = opened.map_err(|failure| advise(failure, identity))?;
+        let opened = Connection::open(stream, hello, self.servers.share_of(deadline)).await;
+        let connection = opened.map_err(|failure| {
+            self.servers.judge(&server, &failure);
+            advise(failure, identity)
+        })?;
         // Two booleans, RecordingProxy first; proxies before v7 do not know the
         // question, and there the refusal of the first stream tells.
         if let Ok(Ok(details)) = timeout_at(deadline, connection.ask("cluster-details@goteleport.com")).await
@@ -70,9 +71,9 @@ impl Dialler {
     }
 
     /// Trust in the proxy: what the identity brings, and files of the user's own.
-    async fn host_check(&self, identity: &Identity) -> HostCheck {
+    async fn host_check(&self, identity: &Identity, server: &NodeAddr) -> HostCheck {
         let known = trust::known(identity, &self.known_hosts).await;
-        let mut names = Names::new(&self.proxy.host, self.proxy.port).with_teleport_role("Proxy");
+        let mut names = Names::new(&server.host, server.port).with_teleport_role("Proxy");
         if let Some(cluster) = self.cluster.as_ref().or(identity.cluster.as_ref()) {
             names = names.in_cluster(cluster);
         }
