@@ -27,7 +27,7 @@ pub enum Way {
     Bastion,
     /// The same, where the trunk stands on a channel of another bastion.
     Chain,
-    /// `ssh -W` to that sshd, a process for each stream.
+    /// `ssh -W` to an sshd, a process for each stream.
     Command,
     /// A TCP connection to the node.
     Direct,
@@ -50,6 +50,15 @@ impl fmt::Display for Way {
     }
 }
 
+/// What leads to the second bastion of a chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hop {
+    /// A channel on a trunk to the first.
+    Trunk,
+    /// `ssh -W` to the first, one process for the whole trunk.
+    Command,
+}
+
 /// Two nodes, a way to them, and a broker that knows it as the upstream `lab`.
 #[derive(Debug)]
 pub struct Ground {
@@ -70,6 +79,15 @@ impl Ground {
     /// When something does not come up; the sentence says what.
     #[track_caller]
     pub fn lay(way: Way) -> Self {
+        Self::over(way, Hop::Trunk)
+    }
+
+    /// The same, with a choice of what carries a chain.
+    ///
+    /// # Panics
+    /// As [`Ground::lay`].
+    #[track_caller]
+    pub fn over(way: Way, hop: Hop) -> Self {
         if way == Way::Teleport {
             return Self { world: Plan::new().start(), way, nodes: Vec::new(), bastions: Vec::new() };
         }
@@ -82,7 +100,7 @@ impl Ground {
         };
         let bastions: Vec<_> = bastions.into_iter().map(|name| bastion(&world, name)).collect();
         let addresses = |servers: &[Sshd]| servers.iter().map(Sshd::address).collect::<Vec<_>>();
-        let config = config(&world, way, &addresses(&nodes), &addresses(&bastions));
+        let config = config(&world, way, hop, &addresses(&nodes), &addresses(&bastions));
         world.write_config(&config);
         world.start_broker();
         let shared = |servers: Vec<Sshd>| servers.into_iter().map(Mutex::new).collect();
@@ -202,7 +220,7 @@ fn known_hosts(world: &World, name: &str) -> PathBuf {
 }
 
 /// natssh.toml. Names of nodes become addresses by their routes, and every other host goes the same way.
-fn config(world: &World, way: Way, nodes: &[SocketAddr], bastions: &[SocketAddr]) -> String {
+fn config(world: &World, way: Way, hop: Hop, nodes: &[SocketAddr], bastions: &[SocketAddr]) -> String {
     let mut text = "default = \"lab\"\n\n[identity.me]\ntsh = true\n".to_owned();
     for (name, address) in NODES.iter().zip(nodes) {
         text += &format!(
@@ -219,17 +237,21 @@ fn config(world: &World, way: Way, nodes: &[SocketAddr], bastions: &[SocketAddr]
             known_hosts(world, name).display(),
         )
     };
+    let command = |upstream: &str, address: &SocketAddr, more: &str| {
+        let command = ssh_to(world, "outer", *address);
+        format!("\n[upstream.{upstream}]\nkind = \"command\"\ncommand = '''{command}'''\n{more}")
+    };
     let limit = "connect_timeout = \"5s\"\n";
     match (way, bastions) {
         (Way::Bastion, [outer]) => text += &bastion("lab", "outer", outer, limit),
         (Way::Chain, [outer, inner]) => {
-            text += &bastion("outer", "outer", outer, "");
+            text += &match hop {
+                Hop::Trunk => bastion("outer", "outer", outer, ""),
+                Hop::Command => command("outer", outer, ""),
+            };
             text += &bastion("lab", "inner", inner, &format!("via = \"outer\"\n{limit}"));
         }
-        (Way::Command, [outer]) => {
-            let command = ssh_to(world, "outer", *outer);
-            text += &format!("\n[upstream.lab]\nkind = \"command\"\ncommand = '''{command}'''\n{limit}");
-        }
+        (Way::Command, [outer]) => text += &command("lab", outer, limit),
         _ => text += &format!("\n[upstream.lab]\nkind = \"direct\"\n{limit}"),
     }
     text
