@@ -188,8 +188,8 @@ pub(crate) fn upstream_notes(upstream: &Upstream, now: u64) -> Vec<String> {
     notes.extend(upstream.breakers.iter().map(|breaker| refused(&upstream.name, breaker, now)));
     for line in upstream.handshakes.iter().filter(|line| line.waiting > 0) {
         notes.push(format!(
-            "{} wait for {}, where {} of {} are in flight",
-            count(line.waiting, "handshake"),
+            "{} waiting for {}: {} of {} handshakes in flight",
+            count(line.waiting, "caller"),
             one_line(&line.server),
             line.in_flight,
             line.limit

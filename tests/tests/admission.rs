@@ -2,7 +2,7 @@
 //! dropped by an sshd for its MaxStartups, and who cannot be served in time hears why.
 
 use natssh_tests::door::{connect, try_connect};
-use natssh_tests::{Plan, Running, Sshd, World, need};
+use natssh_tests::{Plan, Running, Sshd, World, need, run};
 use natssh_wire::{Failure, FailureKind};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -105,6 +105,9 @@ fn the_line_is_in_the_status_while_it_lasts() {
     });
     let line = &line.upstreams.iter().find(|u| u.name == "direct").expect("always there").handshakes[0];
     assert_eq!((&line.server, line.in_flight, line.limit), (&node, 1, 1));
+    let status = run(world.natssh(&["status"])).text();
+    let told = format!("direct: 1 caller waiting for {node}: 1 of 1 handshakes in flight");
+    assert!(status.contains(&told), "{status}");
     drop(first);
     waits.join().expect("no panic").expect("its turn came");
 }
