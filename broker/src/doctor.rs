@@ -9,6 +9,8 @@ mod ansible;
 mod bounded;
 mod broker;
 mod clock;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod identity;
 mod place;
 mod report;

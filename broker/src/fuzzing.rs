@@ -12,18 +12,21 @@ use natssh_wire::request::{MAX_TIMEOUT, check_protocol, percent_decode, percent_
 use natssh_wire::{ConnectRequest, status};
 
 pub use crate::config::fuzzing::config;
+pub use crate::doctor::fuzzing::ansible_cfg;
 pub use crate::identity::fuzzing::{agent_answer, certificate, identity_file, tsh_profile};
 pub use crate::ssh::fuzzing::first_word;
-pub use crate::upstream::fuzzing::refusal;
+pub use crate::upstream::fuzzing::{command_stderr, refusal};
 
 /// Reads bytes, and panics when a promise is broken.
 pub type Reader = fn(&[u8]);
 
 /// Each reader by the name of its folder in `fuzz/corpus`.
-pub const READERS: [(&str, Reader); 11] = [
+pub const READERS: [(&str, Reader); 13] = [
     ("agent_answer", agent_answer),
+    ("ansible_cfg", ansible_cfg),
     ("answer", answer),
     ("certificate", certificate),
+    ("command_stderr", command_stderr),
     ("config", config),
     ("first_word", first_word),
     ("identity_file", identity_file),

@@ -19,7 +19,10 @@ pub use direct::{Direct, OpenStream};
 pub use sets::Identities;
 pub use teleport::Teleport;
 #[cfg(any(test, fuzzing))]
-pub(crate) use teleport::fuzzing;
+pub(crate) mod fuzzing {
+    pub use super::command::fuzzing::command_stderr;
+    pub use super::teleport::fuzzing::refusal;
+}
 pub use trunks::Lease;
 
 use crate::admission::{Gates, Place};

@@ -19,7 +19,7 @@ pub(super) struct Ansible {
     /// Whether `ansible-playbook` is in PATH.
     installed: bool,
     /// The file that counts, and its text; none of it where it cannot be read.
-    file: Option<(PathBuf, Option<String>)>,
+    pub(super) file: Option<(PathBuf, Option<String>)>,
     /// An `ansible.cfg` here that Ansible does not look at, because anybody may write in its folder.
     ignored: Option<PathBuf>,
     /// The variables that beat the file.

@@ -4,6 +4,8 @@
 //! first byte of its stdout is that word; a command that ends before it has failed,
 //! and one that says nothing has timed out, with what it wrote to stderr as the reason.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod group;
 mod heard;
 mod process;

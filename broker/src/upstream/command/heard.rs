@@ -18,7 +18,7 @@ pub(super) struct Heard {
 }
 
 impl Heard {
-    fn take(&mut self, new: &[u8]) {
+    pub(super) fn take(&mut self, new: &[u8]) {
         self.bytes.extend_from_slice(new);
         let over = self.bytes.len().saturating_sub(KEPT);
         self.bytes.drain(..over);
