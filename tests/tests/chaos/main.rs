@@ -7,8 +7,11 @@
 //! prints all of it as a table; a part that is quick runs with the other tests.
 
 mod cell;
+mod certificate;
 mod faults;
 mod ground;
+mod machine;
+mod path;
 mod table;
 
 use faults::{FAULTS, Fault};
