@@ -237,7 +237,8 @@ impl Broker {
         let up = |u: &natssh_wire::status::Upstream| {
             !matches!(u.state, UpstreamState::Down | UpstreamState::Suspect)
         };
-        let good = |i: &natssh_wire::status::Identity| i.state.is_good();
+        let good =
+            |i: &natssh_wire::status::Identity| i.state.is_good() || reach.settings.spare.contains(&i.name);
         let port = self.metrics_port();
         let mut warnings = reach.settings.warnings.clone();
         if let Port::Failed(sentence) = &port {

@@ -23,7 +23,7 @@ pub use complaint::Complaints;
 use file::File;
 use known::Known;
 use natssh_wire::NodeAddr;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -39,6 +39,9 @@ pub struct Settings {
     pub upstreams: BTreeMap<String, Upstream>,
     /// By name; every identity that an upstream or a route names is among them.
     pub identities: BTreeMap<String, Source>,
+    /// Those of them that are tsh profiles beside the current one, and that the file does not name:
+    /// a login that is over there is nobody's trouble before somebody asks for it.
+    pub spare: BTreeSet<String>,
     /// Which upstream reaches a node.
     pub routes: Routes,
     /// Where metrics are served besides the local socket; a loopback address.
@@ -119,6 +122,19 @@ pub struct Bastion {
     pub via: Option<String>,
     /// The path of a socket on the bastion, with `{node}` and `{port}` in it, instead of the node's own address.
     pub socket: Option<String>,
+}
+
+impl Settings {
+    /// The upstreams that authenticate with this identity, by themselves or by a route.
+    #[must_use]
+    pub fn upstreams_of(&self, identity: &str) -> Vec<String> {
+        let by_route = self.routes.rules.iter().filter(|rule| rule.identity.as_deref() == Some(identity));
+        let by_route: BTreeSet<&str> = by_route.map(|rule| rule.upstream.as_str()).collect();
+        let uses = |upstream: &&Upstream| {
+            upstream.identity.as_deref() == Some(identity) || by_route.contains(upstream.name.as_str())
+        };
+        self.upstreams.values().filter(uses).map(|upstream| upstream.name.clone()).collect()
+    }
 }
 
 impl Upstream {
@@ -240,7 +256,8 @@ fn load_with_file(env: &Environment) -> Result<(Settings, File), Complaints> {
     let mut known = Known::look_up(env);
     let (path, file) = match read(env)? {
         Some((path, text)) => {
-            let file = checked(&path, &text, known.current.as_ref().map(|profile| profile.name.as_str()))?;
+            let profiles: Vec<&str> = known.profiles().map(|profile| profile.name.as_str()).collect();
+            let file = checked(&path, &text, &profiles)?;
             (Some(path), file)
         }
         None => (None, File::default()),
@@ -267,9 +284,9 @@ fn read(env: &Environment) -> Result<Option<(PathBuf, String)>, Complaints> {
     }
 }
 
-fn checked(path: &Path, text: &str, profile: Option<&str>) -> Result<File, Complaints> {
+fn checked(path: &Path, text: &str, profiles: &[&str]) -> Result<File, Complaints> {
     let (file, mut complaints) = File::read(text);
-    complaints.extend(check::check(&file, profile));
+    complaints.extend(check::check(&file, profiles));
     Complaints::none_of(path, complaints)?;
     Ok(file)
 }

@@ -13,6 +13,7 @@ mod files;
 pub(crate) mod fuzzing;
 mod keys;
 pub mod lifetime;
+mod notice;
 mod private_key;
 pub mod tsh;
 pub mod watch;
@@ -21,6 +22,8 @@ pub mod watch;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod torn_tests;
 
 pub use agent::AgentKey;
 pub use error::{AgentFault, FileFault, IdentityError};
@@ -29,7 +32,7 @@ pub use watch::{Snapshot, Watched};
 
 use crate::known_hosts::KnownHosts;
 use files::Files;
-use lifetime::Lifetime;
+use lifetime::{Lifetime, span};
 use ssh_key::{Certificate, HashAlg, PrivateKey};
 use std::fmt;
 use std::path::PathBuf;
@@ -98,7 +101,7 @@ pub enum Credential {
         /// Its certificate.
         certificate: Option<Box<Certificate>>,
     },
-    /// Keys in an agent, in the order in which to offer them.
+    /// Keys in an agent, the one to show first.
     Agent {
         /// The agent's socket.
         socket: PathBuf,
@@ -171,24 +174,23 @@ impl Identity {
     }
 
     fn from_found(name: &str, found: Found) -> Self {
-        let certificates = found.credential.certificates();
-        let mut principals: Vec<String> = Vec::new();
-        for principal in certificates.iter().flat_map(|certificate| certificate.valid_principals()) {
-            // `-teleport-internal-join`, and from v9 on `-teleport-nologin-<uuid>`: no logins, whatever the list says.
-            if !principal.starts_with("-teleport-") && !principals.contains(principal) {
-                principals.push(principal.clone());
+        let certificate = found.credential.certificate();
+        let principals = certificate.map_or_else(Vec::new, |certificate| {
+            let mut logins: Vec<String> = Vec::new();
+            for principal in certificate.valid_principals() {
+                // `-teleport-internal-join`, and from v9 on `-teleport-nologin-<uuid>`: no logins, whatever the list says.
+                if !principal.starts_with("-teleport-") && !logins.contains(principal) {
+                    logins.push(principal.clone());
+                }
             }
-        }
-        let user = certificates
-            .first()
-            .map(|certificate| certificate.key_id().to_owned())
-            .filter(|user| !user.is_empty());
-        let cluster = certificates
-            .first()
-            .and_then(|certificate| certificate.extensions().get("teleport-route-to-cluster"));
+            logins
+        });
+        let user = certificate.map(|certificate| certificate.key_id().to_owned());
+        let user = user.filter(|user| !user.is_empty());
+        let cluster =
+            certificate.and_then(|certificate| certificate.extensions().get("teleport-route-to-cluster"));
         let cluster = cluster.filter(|cluster| !cluster.is_empty()).cloned();
-        let lifetime =
-            certificates.first().map(|certificate| Lifetime::of_certificate(certificate)).unwrap_or_default();
+        let lifetime = certificate.map(Lifetime::of_certificate).unwrap_or_default();
         Self {
             name: name.into(),
             generation: 0,
@@ -232,7 +234,7 @@ impl Identity {
     /// # Errors
     /// `Login`, when the one that is wanted is not allowed or there is none to choose from.
     pub fn login<'a>(&'a self, wanted: Option<&'a str>) -> Result<&'a str, IdentityError> {
-        let any = self.credential.certificates().is_empty();
+        let any = self.credential.certificate().is_none();
         match wanted {
             Some(wanted) if any || self.principals.iter().any(|principal| principal == wanted) => {
                 Some(wanted)
@@ -256,9 +258,21 @@ impl Identity {
             Credential::Key { key, certificate: None } => {
                 vec![AgentKey::Key(Box::new(key.public_key().clone()))]
             }
-            Credential::Agent { keys, .. } => keys.clone(),
+            // Whatever else the agent holds is not shown, and may come and go.
+            Credential::Agent { keys, .. } => keys.first().cloned().into_iter().collect(),
         };
         Meaning { public, authorities: self.authorities.clone(), ssh_files: self.ssh_files.clone() }
+    }
+
+    /// A certificate near its end, in a sentence; nothing where there is nothing to say.
+    #[must_use]
+    pub fn warning(&self, now: u64) -> Option<String> {
+        match self.validity(now) {
+            Validity::Expiring { left } => {
+                Some(format!("the certificate of {} expires in {}", self.whose(), span(left)))
+            }
+            _ => None,
+        }
     }
 
     fn whose(&self) -> String {
@@ -280,6 +294,20 @@ impl Source {
     }
 }
 
+impl Source {
+    /// The word for it, which is also its key in the configuration.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Tsh { .. } => "tsh",
+            Self::File(_) => "file",
+            Self::Directory(_) => "directory",
+            Self::Keys { .. } => "key",
+            Self::Agent(_) => "agent",
+        }
+    }
+}
+
 /// For a person: `tsh profile example.com`, `identity file /path`.
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -296,12 +324,12 @@ impl fmt::Display for Source {
 }
 
 impl Credential {
-    /// Its certificates, in the order in which they are offered.
+    /// The certificate that it shows. Of an agent's keys it shows the first: servers count attempts.
     #[must_use]
-    pub fn certificates(&self) -> Vec<&Certificate> {
+    pub fn certificate(&self) -> Option<&Certificate> {
         match self {
-            Self::Key { certificate, .. } => certificate.as_deref().into_iter().collect(),
-            Self::Agent { keys, .. } => keys.iter().filter_map(AgentKey::certificate).collect(),
+            Self::Key { certificate, .. } => certificate.as_deref(),
+            Self::Agent { keys, .. } => keys.first().and_then(AgentKey::certificate),
         }
     }
 }

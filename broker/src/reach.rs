@@ -13,7 +13,7 @@ use crate::upstream::{
 };
 use natssh_wire::{Failure, FailureKind, NodeAddr, status};
 use rustix::process::Pid;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,6 +78,7 @@ impl Reach {
             path: None,
             upstreams: BTreeMap::new(),
             identities: BTreeMap::new(),
+            spare: BTreeSet::new(),
             routes: settings.routes.clone(),
             metrics: None,
             warnings: Vec::new(),
@@ -283,6 +284,7 @@ impl Reach {
     pub fn identities(&self, now: u64) -> Vec<status::Identity> {
         let entry = |watched: &Arc<Watched>| {
             let mut entry = watched.status(now);
+            entry.upstreams = self.settings.upstreams_of(&entry.name);
             if matches!(watched.source(), Source::Agent(None)) {
                 // It is another one for each caller: it has no state of its own.
                 entry.state = status::IdentityState::Valid;

@@ -7,11 +7,11 @@ use super::file::{At, File, IdentityTable, KindWord, RouteTable, UpstreamTable};
 use super::page::closest;
 use crate::routes::DIRECT;
 
-/// Complains about a file that was read, given the name of the current tsh profile,
-/// which is an upstream and an identity as well.
+/// Complains about a file that was read, given the names of the tsh profiles,
+/// which are upstreams and identities as well.
 #[must_use]
-pub(super) fn check(file: &File, profile: Option<&str>) -> Vec<Complaint> {
-    let mut checker = Checker { file, profile, complaints: Vec::new() };
+pub(super) fn check(file: &File, profiles: &[&str]) -> Vec<Complaint> {
+    let mut checker = Checker { file, profiles, complaints: Vec::new() };
     for (name, table) in &file.upstreams {
         checker.upstream(name, table);
     }
@@ -29,7 +29,7 @@ pub(super) fn check(file: &File, profile: Option<&str>) -> Vec<Complaint> {
 
 struct Checker<'f> {
     file: &'f File,
-    profile: Option<&'f str>,
+    profiles: &'f [&'f str],
     complaints: Vec<Complaint>,
 }
 
@@ -156,14 +156,21 @@ impl Checker<'_> {
     }
 
     fn upstream_exists(&mut self, title: &str, name: &At<String>) {
-        let known: Vec<&str> =
-            self.file.upstreams.keys().map(String::as_str).chain(self.profile).chain([DIRECT]).collect();
+        let known: Vec<&str> = self
+            .file
+            .upstreams
+            .keys()
+            .map(String::as_str)
+            .chain(self.profiles.iter().copied())
+            .chain([DIRECT])
+            .collect();
         self.exists(title, "upstream", name, &known);
     }
 
     fn identity_exists(&mut self, title: &str, name: Option<&At<String>>) {
         let Some(name) = name else { return };
-        let known: Vec<&str> = self.file.identities.keys().map(String::as_str).chain(self.profile).collect();
+        let known: Vec<&str> =
+            self.file.identities.keys().map(String::as_str).chain(self.profiles.iter().copied()).collect();
         self.exists(title, "identity", name, &known);
     }
 

@@ -1,4 +1,4 @@
-//! What the machine knows besides the file: the current tsh profile, and which cluster an identity is for.
+//! What the machine knows besides the file: the tsh profiles, and which cluster an identity is for.
 //!
 //! It reads and decides nothing. What cannot be read becomes a warning: someone
 //! whose file does without tsh must not be stopped by a broken profile.
@@ -20,6 +20,8 @@ pub(super) struct Known {
     pub(super) tsh_home: PathBuf,
     /// The current tsh profile.
     pub(super) current: Option<TshProfile>,
+    /// The other ones, by name: logins to other proxies, which may be over.
+    pub(super) others: Vec<TshProfile>,
     /// The cluster of each identity whose certificate names one.
     pub(super) clusters: BTreeMap<String, String>,
     /// What a person should know.
@@ -40,7 +42,7 @@ pub(super) struct TshProfile {
 }
 
 impl Known {
-    /// Reads the current tsh profile.
+    /// Reads the tsh profiles.
     pub(super) fn look_up(env: &Environment) -> Self {
         let mut known = Self {
             home: env.home.clone(),
@@ -49,34 +51,52 @@ impl Known {
             ..Self::default()
         };
         match tsh::current_profile(&known.tsh_home) {
-            Ok(Some(profile)) => known.take(&profile),
+            Ok(Some(profile)) => known.current = known.take(&profile),
             Ok(None) => {}
             Err(error) => known.warnings.push(format!("the current tsh profile is ignored: {error}")),
+        }
+        for profile in tsh::other_profiles(&known.tsh_home) {
+            match profile {
+                Ok(profile) => {
+                    let taken = known.take(&profile);
+                    known.others.extend(taken);
+                }
+                Err(error) => known.warnings.push(format!("a tsh profile is ignored: {error}")),
+            }
         }
         known
     }
 
-    fn take(&mut self, profile: &tsh::Profile) {
+    /// All profiles, the current one first.
+    pub(super) fn profiles(&self) -> impl Iterator<Item = &TshProfile> {
+        self.current.iter().chain(&self.others)
+    }
+
+    /// The profile of this name.
+    pub(super) fn profile(&self, name: &str) -> Option<&TshProfile> {
+        self.profiles().find(|profile| profile.name == name)
+    }
+
+    fn take(&mut self, profile: &tsh::Profile) -> Option<TshProfile> {
         let address = &profile.ssh_proxy_addr;
         let name = &profile.name;
-        match NodeAddr::parse(address) {
-            Ok(ssh_proxy) => {
-                self.current = Some(TshProfile {
-                    name: name.clone(),
-                    proxy_host: profile.proxy_host.clone(),
-                    ssh_proxy,
-                    cluster: profile.cluster.clone(),
-                });
-            }
-            Err(error) => {
-                self.warnings
-                    .push(format!("tsh profile {name} is ignored: its ssh_proxy_addr {address:?}: {error}"));
-            }
-        }
         if profile.tls_routing_enabled {
             self.warnings.push(format!(
                 "tsh profile {name}: its proxy has TLS routing; natssh speaks plain SSH to {address}, which may be refused"
             ));
+        }
+        match NodeAddr::parse(address) {
+            Ok(ssh_proxy) => Some(TshProfile {
+                name: name.clone(),
+                proxy_host: profile.proxy_host.clone(),
+                ssh_proxy,
+                cluster: profile.cluster.clone(),
+            }),
+            Err(error) => {
+                self.warnings
+                    .push(format!("tsh profile {name} is ignored: its ssh_proxy_addr {address:?}: {error}"));
+                None
+            }
         }
     }
 
@@ -89,19 +109,11 @@ impl Known {
         for name in unknown.filter_map(|upstream| upstream.identity.as_ref()) {
             let Some(source) = settings.identities.get(name) else { continue };
             // What is wrong with an identity is its own story, told in `status`.
-            if let Some(cluster) =
-                Identity::load(name, source, 0).ok().and_then(|identity| cluster_of(&identity))
+            if let Some(cluster) = Identity::load(name, source, 0).ok().and_then(|identity| identity.cluster)
             {
                 self.clusters.insert(name.clone(), cluster);
             }
         }
         !self.clusters.is_empty()
     }
-}
-
-/// The cluster that a Teleport certificate was issued for.
-fn cluster_of(identity: &Identity) -> Option<String> {
-    let certificates = identity.credential.certificates();
-    let cluster = certificates.first()?.extensions().get("teleport-route-to-cluster")?;
-    (!cluster.is_empty()).then(|| cluster.clone())
 }

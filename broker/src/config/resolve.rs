@@ -1,7 +1,7 @@
 //! From the file and the tsh profile to `Settings`: every default filled in, every rule in its order.
 //!
 //! Pure. Rules come in this order: `[[route]]`s, names that end in the cluster or
-//! the proxy of an upstream of the file, the same for the current tsh profile, `default`.
+//! the proxy of an upstream of the file, the same for the tsh profiles, the current one first, `default`.
 
 use super::file::{At, File, IdentityTable, KindWord, RouteTable, UpstreamTable};
 use super::known::{Known, TshProfile};
@@ -9,7 +9,7 @@ use super::{Bastion, Kind, Settings, Upstream};
 use crate::identity::Source;
 use crate::pattern::Pattern;
 use crate::routes::{DIRECT, Origin, Routes, Rule};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -38,12 +38,13 @@ pub(super) fn resolve(path: Option<&Path>, file: &File, known: &Known) -> Settin
         identities: BTreeMap::new(),
         routes: Routes::default(),
         metrics: file.metrics.as_ref().and_then(|table| value(table.listen.as_ref())),
+        spare: BTreeSet::new(),
         warnings: known.warnings.clone(),
     };
     for (name, table) in &file.identities {
         settings.identities.insert(name.clone(), resolver.source(table));
     }
-    if let Some(profile) = &known.current {
+    for profile in known.profiles() {
         let source = resolver.tsh(Some(profile.name.clone()));
         settings.identities.entry(profile.name.clone()).or_insert(source);
         settings.upstreams.insert(profile.name.clone(), of_profile(profile));
@@ -62,6 +63,7 @@ pub(super) fn resolve(path: Option<&Path>, file: &File, known: &Known) -> Settin
             settings.identities.entry(name.clone()).or_insert_with(implied);
         }
     }
+    settings.spare = resolver.spare();
     settings.routes = resolver.routes(&settings.upstreams);
     settings
 }
@@ -130,8 +132,8 @@ impl Resolver<'_> {
     }
 
     fn cluster_of(&self, identity: &str) -> Option<String> {
-        let current = self.known.current.as_ref().filter(|profile| profile.name == identity);
-        self.known.clusters.get(identity).or(current.map(|profile| &profile.cluster)).cloned()
+        let of_profile = || self.known.profile(identity).map(|profile| &profile.cluster);
+        self.known.clusters.get(identity).or_else(of_profile).cloned()
     }
 
     fn source(&self, table: &IdentityTable) -> Source {
@@ -154,6 +156,19 @@ impl Resolver<'_> {
         Source::Tsh { home: self.known.tsh_home.clone(), proxy, cluster: None }
     }
 
+    /// The profiles beside the current one that the file does not speak of.
+    fn spare(&self) -> BTreeSet<String> {
+        let file = self.file;
+        let mut named: Vec<&At<String>> = file.default.iter().collect();
+        named.extend(file.upstreams.values().filter_map(|table| table.identity.as_ref()));
+        named.extend(file.routes.iter().flat_map(|route| route.upstream.iter().chain(&route.identity)));
+        let others = self.known.others.iter().map(|profile| &profile.name);
+        others
+            .filter(|name| !file.identities.contains_key(*name) && named.iter().all(|at| at.value != **name))
+            .cloned()
+            .collect()
+    }
+
     fn path(&self, text: &str) -> PathBuf {
         match text.strip_prefix("~/") {
             Some(rest) => self.known.home.join(rest),
@@ -169,12 +184,11 @@ impl Resolver<'_> {
             .enumerate()
             .map(|(n, table)| self.route(n + 1, table, upstreams))
             .collect();
-        let profile = self.known.current.as_ref().map(|profile| &profile.name);
         let of_file = |upstream: &&Upstream| self.file.upstreams.contains_key(&upstream.name);
-        let of_profile = |upstream: &&Upstream| !of_file(upstream) && Some(&upstream.name) == profile;
         rules.extend(upstreams.values().filter_map(Self::of_inner_bastion));
+        let of_profiles = self.known.profiles().filter_map(|profile| upstreams.get(&profile.name));
         rules.extend(upstreams.values().filter(of_file).filter_map(|upstream| self.by_ending(upstream)));
-        rules.extend(upstreams.values().filter(of_profile).filter_map(|upstream| self.by_ending(upstream)));
+        rules.extend(of_profiles.filter(|u| !of_file(u)).filter_map(|upstream| self.by_ending(upstream)));
         if let Some(default) = &self.file.default {
             rules.push(Rule {
                 strip: upstreams
@@ -232,8 +246,7 @@ impl Resolver<'_> {
     /// What `tsh` takes off a name before it dials: first the proxy's host, then the cluster.
     fn endings(&self, upstream: &Upstream) -> Vec<String> {
         let Kind::Teleport { .. } = &upstream.kind else { return Vec::new() };
-        let profile =
-            self.known.current.as_ref().filter(|profile| Some(&profile.name) == upstream.identity.as_ref());
+        let profile = upstream.identity.as_ref().and_then(|name| self.known.profile(name));
         let mut endings = Vec::new();
         let proxies = upstream.proxies().into_iter().map(|proxy| &proxy.host);
         let names = profile.map(|p| &p.proxy_host).into_iter().chain(proxies).chain(&upstream.cluster);

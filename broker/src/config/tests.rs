@@ -17,10 +17,13 @@ fn profile() -> TshProfile {
 }
 
 fn settings(text: &str, current: Option<TshProfile>) -> Settings {
-    let file = checked(Path::new(PATH), text, current.as_ref().map(|p| p.name.as_str()))
-        .unwrap_or_else(|complaints| panic!("{complaints}"));
-    let known = known(current);
-    resolve::resolve(Some(Path::new(PATH)), &file, &known)
+    resolved(text, &known(current))
+}
+
+fn resolved(text: &str, known: &Known) -> Settings {
+    let profiles: Vec<_> = known.profiles().map(|profile| profile.name.as_str()).collect();
+    let file = checked(Path::new(PATH), text, &profiles).unwrap_or_else(|complaints| panic!("{complaints}"));
+    resolve::resolve(Some(Path::new(PATH)), &file, known)
 }
 
 fn known(current: Option<TshProfile>) -> Known {
@@ -47,7 +50,7 @@ fn way(settings: &Settings, host: &str) -> String {
 }
 
 fn complaints(text: &str) -> String {
-    checked(Path::new(PATH), text, Some("teleport.example.com"))
+    checked(Path::new(PATH), text, &["teleport.example.com"])
         .map_or_else(|complaints| complaints.to_string(), |_| String::new())
 }
 
@@ -77,6 +80,62 @@ fn without_a_file_and_a_profile_everything_goes_direct() {
     let settings = resolve::resolve(None, &File::default(), &Known::default());
     assert_eq!(settings.upstreams.keys().collect::<Vec<_>>(), ["direct"]);
     assert_eq!(way(&settings, "worker"), "direct worker");
+}
+
+/// Two more logins: one to another cluster, and one to a cluster of the current one's name.
+fn three_profiles() -> Known {
+    let other = |name: &str, cluster: &str| TshProfile {
+        name: name.into(),
+        proxy_host: name.into(),
+        ssh_proxy: NodeAddr { host: name.into(), port: 3023 },
+        cluster: cluster.into(),
+    };
+    let others = vec![other("a.example.org", "elsewhere"), other("b.example.org", "example")];
+    Known { others, ..known(Some(profile())) }
+}
+
+#[test]
+fn each_tsh_profile_takes_its_own_names_and_the_current_one_is_asked_first() {
+    let settings = resolve::resolve(None, &File::default(), &three_profiles());
+    for (asked, expected) in [
+        ("worker.elsewhere", "a.example.org worker"),
+        ("worker.a.example.org", "a.example.org worker"),
+        ("worker.b.example.org", "b.example.org worker"),
+        ("worker.example", "teleport.example.com worker"),
+        ("worker", "direct worker"),
+        ("a.example.org", "direct a.example.org"),
+    ] {
+        assert_eq!(way(&settings, asked), expected, "{asked}");
+    }
+    assert_eq!(settings.identities["a.example.org"], tsh(Some("a.example.org")));
+    assert_eq!(settings.upstreams_of("a.example.org"), ["a.example.org"]);
+    assert_eq!(settings.spare.iter().collect::<Vec<_>>(), ["a.example.org", "b.example.org"]);
+}
+
+#[test]
+fn without_a_current_profile_the_others_still_take_theirs() {
+    let known = Known { current: None, ..three_profiles() };
+    let settings = resolve::resolve(None, &File::default(), &known);
+    assert_eq!(way(&settings, "worker.example"), "b.example.org worker");
+    assert_eq!(way(&settings, "worker.elsewhere"), "a.example.org worker");
+}
+
+#[test]
+fn the_file_may_name_any_profile_and_what_it_names_is_no_spare_one() {
+    let text = r#"
+        default = "a.example.org"
+        [[route]]
+        hosts = ["db"]
+        upstream = "teleport.example.com"
+        identity = "b.example.org"
+    "#;
+    let settings = resolved(text, &three_profiles());
+    assert_eq!(way(&settings, "worker"), "a.example.org worker");
+    assert_eq!(pick(&settings, "db").identity.as_deref(), Some("b.example.org"));
+    assert_eq!(settings.upstreams_of("b.example.org"), ["b.example.org", "teleport.example.com"]);
+    assert!(settings.spare.is_empty(), "{:?}", settings.spare);
+    let own = resolved("[identity.work]\ntsh = \"b.example.org\"", &three_profiles());
+    assert!(own.spare.contains("a.example.org"), "{:?}", own.spare);
 }
 
 #[test]
@@ -394,7 +453,7 @@ fn broken_toml_is_reported_with_the_other_complaints() {
 
 #[test]
 fn a_failure_names_the_first_complaint_and_counts_the_others() {
-    let complaints = checked(Path::new(PATH), "a = 1\nb = 2\nc = 3", None).unwrap_err();
+    let complaints = checked(Path::new(PATH), "a = 1\nb = 2\nc = 3", &[]).unwrap_err();
     let failure = complaints.to_failure();
     assert!(failure.message.starts_with("/etc/natssh.toml:1: unknown key \"a\""), "{failure}");
     assert!(failure.message.ends_with("(and 2 more)"), "{failure}");
@@ -461,13 +520,13 @@ fn show_says_where_each_value_comes_from() {
 proptest! {
     #[test]
     fn no_text_makes_it_panic(text in "\\PC{0,200}") {
-        let _ = checked(Path::new(PATH), &text, None);
+        let _ = checked(Path::new(PATH), &text, &[]);
     }
 
     #[test]
     fn no_mixture_of_its_own_words_makes_it_panic(words in prop::collection::vec(word(), 0..40)) {
         let text = words.concat();
-        if let Ok(file) = checked(Path::new(PATH), &text, Some("teleport.example.com")) {
+        if let Ok(file) = checked(Path::new(PATH), &text, &["teleport.example.com"]) {
             let known = known(Some(profile()));
             let settings = resolve::resolve(None, &file, &known);
             for host in ["web", "web.example", "x"] {

@@ -6,19 +6,22 @@
 
 use super::Environment;
 use crate::identity::tsh;
+use std::collections::BTreeMap;
 use std::path::Path;
 
-/// What tsh's current profile said.
+/// What tsh's profiles said, and which was the current one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Login {
     name: Option<Vec<u8>>,
     profile: Option<Vec<u8>>,
+    others: BTreeMap<String, Vec<u8>>,
 }
 
 impl Environment {
-    /// Reads the current profile: two small files, by their content, because
-    /// each renewal writes them again. None while they make no sense: tsh
-    /// writes in place, and half a profile is no logout.
+    /// Reads the profiles: a few small files, by their content, because each
+    /// renewal writes them again. None while the current one makes no sense: tsh
+    /// writes in place, and half a profile is no logout. Another one may be
+    /// broken for good; once it is not, it is news.
     #[must_use]
     pub fn login(&self) -> Option<Login> {
         let home = self.tsh_home();
@@ -34,7 +37,13 @@ impl Login {
     fn read(home: &Path) -> Self {
         let name = std::fs::read(home.join("current-profile")).ok();
         let file = name.as_deref().map(|name| String::from_utf8_lossy(name).trim().to_owned() + ".yaml");
-        Self { name, profile: file.and_then(|file| std::fs::read(home.join(file)).ok()) }
+        let profile = file.and_then(|file| std::fs::read(home.join(file)).ok());
+        let others = tsh::profile_names(home).into_iter();
+        let others = others.filter_map(|name| {
+            let text = std::fs::read(home.join(format!("{name}.yaml"))).ok()?;
+            Some((name, text))
+        });
+        Self { name, profile, others: others.collect() }
     }
 }
 
@@ -55,7 +64,11 @@ mod tests {
         seen.push(env.login());
         write("current-profile", "b.example\n");
         seen.push(env.login());
-        assert_eq!(env.login(), seen[3]);
+        write("c.example.yaml", "user: [");
+        seen.push(env.login());
+        write("c.example.yaml", "user: alice\n");
+        seen.push(env.login());
+        assert_eq!(env.login(), seen[5]);
         assert!(seen.iter().all(Option::is_some), "{seen:?}");
         for (i, one) in seen.iter().enumerate() {
             assert!(seen[i + 1..].iter().all(|other| other != one), "{i}");

@@ -53,7 +53,7 @@ pub enum IdentityError {
         renew: String,
     },
     /// The certificate's beginning is still to come.
-    #[error("the certificate of {whose} is valid only in {}; is the clock right?", span(*.starts_in))]
+    #[error("the certificate of {whose} begins in {}: this machine's clock is slow by at least that, unless the certificate was made for later", span(*.starts_in))]
     NotYetValid {
         /// The user it names.
         whose: String,
@@ -82,8 +82,11 @@ pub enum FileFault {
     },
     /// A passphrase protects the private key.
     Encrypted,
-    /// The private key is in a security key or a smart card; the file only refers to it.
+    /// The private key is in a security key (FIDO); the file only refers to it.
     Hardware,
+    /// The private key is in a YubiKey's PIV slot, where tsh alone reaches it: `x/crypto/ssh/agent`
+    /// cannot hand it to an ssh agent either (gravitational/teleport#18449).
+    Piv,
     /// It does not hold what it should.
     Garbage {
         /// What it should hold.
@@ -125,6 +128,9 @@ impl fmt::Display for FileFault {
             Self::Exposed { mode } => write!(f, "holds a private key that others may read (mode {mode:04o})"),
             Self::Encrypted => f.write_str("holds a private key that needs a passphrase"),
             Self::Hardware => f.write_str("only refers to a private key in a security key"),
+            Self::Piv => {
+                f.write_str("only refers to a private key in a YubiKey (PIV), which tsh alone can use")
+            }
             Self::Garbage { expected, why } => write!(f, "holds no {expected}: {why}"),
             Self::OtherKey { key } => write!(f, "is a certificate for another key than {}", key.display()),
             Self::HostCertificate => f.write_str("is the certificate of a host and not of a user"),
@@ -169,6 +175,9 @@ impl IdentityError {
                 FileFault::Hardware => {
                     failure.hint("load it into an ssh agent, and let the identity come from the agent")
                 }
+                FileFault::Piv => failure.hint(
+                    "tsh ssh HOST; for natssh, log in with a role that asks for no hardware key, or use tbot",
+                ),
                 FileFault::Garbage { .. } | FileFault::OtherKey { .. } | FileFault::HostCertificate => {
                     failure.hint(renew)
                 }
@@ -178,7 +187,7 @@ impl IdentityError {
                 failure.hint(format!("SSH_AUTH_SOCK={} ssh-add -l", quoted(socket)))
             }
             Self::Agent { fault: AgentFault::Empty { .. } } => failure.hint("ssh-add, or tsh login"),
-            Self::NotYetValid { .. } => failure.hint("date"),
+            Self::NotYetValid { .. } => failure.hint(SET_THE_CLOCK),
             Self::Login { allowed, wanted, .. } => match (allowed.first(), wanted) {
                 (Some(login), Some(_)) => {
                     failure.hint(format!("ssh -l {login} …, or ask for a role that allows the login"))
@@ -188,6 +197,13 @@ impl IdentityError {
         }
     }
 }
+
+/// Starts what keeps the clock right.
+const SET_THE_CLOCK: &str = if cfg!(target_os = "macos") {
+    "sudo sntp -sS time.apple.com"
+} else {
+    "timedatectl; sudo timedatectl set-ntp true"
+};
 
 fn login_fault(wanted: Option<&str>, allowed: &[String]) -> String {
     match (wanted, allowed) {

@@ -1,8 +1,9 @@
 //! Private keys in every form that ssh-keygen, tsh, tctl and tbot write.
 //!
-//! Pure. PEM blocks: OpenSSH's own, PKCS#1 (tsh up to Teleport 16), PKCS#8
-//! (tsh since 17 and OpenSSL), SEC 1. A key with a passphrase is recognised and
-//! not decrypted: nobody is there to ask, and the agent is made for it.
+//! Pure. PEM blocks: PKCS#1 (RSA keys of every tsh), OpenSSH's own (tsh since 17,
+//! whose keys are Ed25519 or ECDSA), PKCS#8 and SEC 1 (ssh-keygen, OpenSSL). A key
+//! with a passphrase is recognised and not decrypted: nobody is there to ask, and
+//! the agent is made for it. So is a reference to a key in hardware.
 
 use super::error::FileFault;
 use base64::Engine as _;
@@ -16,18 +17,17 @@ use zeroize::Zeroizing;
 /// The first private key in a text.
 ///
 /// # Errors
-/// `Encrypted`, `Hardware`, or `Garbage` with a reason.
+/// `Encrypted`, `Hardware`, `Piv`, or `Garbage` with a reason.
 pub(super) fn parse(text: &str) -> Result<PrivateKey, FileFault> {
     let block = Block::first_private_key(text)?;
     let keypair = match block.label {
         "OPENSSH PRIVATE KEY" => return parse_openssh(&block.decode()?),
         "ENCRYPTED PRIVATE KEY" => return Err(FileFault::Encrypted),
-        label if label.contains("PIV") => return Err(FileFault::Hardware),
+        // "PIV YUBIKEY PRIVATE KEY", since Teleport 11: serial number and slot in place of a key.
+        label if label.starts_with("PIV ") => return Err(FileFault::Piv),
         // OpenSSL's old way: headers inside the block say how it is encrypted.
         _ if block.body.contains("ENCRYPTED") => return Err(FileFault::Encrypted),
-        "RSA PRIVATE KEY" => rsa::RsaPrivateKey::from_pkcs1_der(&block.decode()?).ok().and_then(rsa_keypair),
-        "PRIVATE KEY" => parse_pkcs8(&block.decode()?),
-        "EC PRIVATE KEY" => parse_sec1(&block.decode()?),
+        "RSA PRIVATE KEY" | "PRIVATE KEY" | "EC PRIVATE KEY" => parse_der(&block.decode()?),
         label => return Err(garbage(format!("{label:?} is a kind of key that natssh does not know"))),
     };
     let keypair = keypair.ok_or_else(|| garbage(format!("the {:?} in it is damaged", block.label)))?;
@@ -84,6 +84,13 @@ fn parse_openssh(bytes: &[u8]) -> Result<PrivateKey, FileFault> {
         KeypairData::Rsa(_) | KeypairData::Ed25519(_) | KeypairData::Ecdsa(_) => Ok(key),
         _ => Err(garbage(format!("{} keys are not supported; use RSA, Ed25519 or ECDSA", key.algorithm()))),
     }
+}
+
+/// Whichever form it is: Teleport and OpenSSL have both put PKCS#8 under the
+/// label of PKCS#1, and the other way round (api/utils/keys, `ParsePrivateKey`).
+fn parse_der(der: &[u8]) -> Option<KeypairData> {
+    let pkcs1 = || rsa::RsaPrivateKey::from_pkcs1_der(der).ok().and_then(rsa_keypair);
+    parse_pkcs8(der).or_else(pkcs1).or_else(|| parse_sec1(der))
 }
 
 fn parse_pkcs8(der: &[u8]) -> Option<KeypairData> {
@@ -170,6 +177,21 @@ mod tests {
             assert!(text.starts_with(&format!("-----BEGIN {label}-----")), "{kind} {format}: {text}");
             let key = parse(&text).unwrap_or_else(|fault| panic!("{kind} {bits} {format}: {fault}"));
             assert_eq!(key.public_key().key_data(), public.key_data(), "{kind} {bits} {format}");
+        }
+    }
+
+    #[test]
+    fn a_label_that_names_another_form_misleads_nobody() {
+        let labels = ["RSA PRIVATE KEY", "PRIVATE KEY", "EC PRIVATE KEY"];
+        for (kind, bits, format) in
+            [("rsa", "2048", "PEM"), ("rsa", "2048", "PKCS8"), ("ecdsa", "256", "PEM")]
+        {
+            let (text, public) = generate(kind, bits, format, "");
+            let written = text.split("-----").nth(1).unwrap().strip_prefix("BEGIN ").unwrap();
+            for label in labels {
+                let key = parse(&text.replace(written, label)).unwrap();
+                assert_eq!(key.public_key().key_data(), public.key_data(), "{written} as {label}");
+            }
         }
     }
 

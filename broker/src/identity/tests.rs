@@ -137,6 +137,48 @@ fn tsh_17_keeps_the_tls_key_apart() {
 }
 
 #[test]
+fn what_an_older_tsh_left_behind_is_passed_over() {
+    let home = tempfile::tempdir().unwrap();
+    let keys = home.path().join("keys/proxy.example.com");
+    let (old, new) = (ed25519(1), ed25519(2));
+    log_in(home.path(), &old);
+    // Back to tsh 6: a new key, and its certificate at the older place.
+    write(&keys.join("alice"), pem(&new));
+    write(&keys.join("alice-cert.pub"), certificate_line(&new, "alice"));
+    let identity = load(&tsh(home.path())).unwrap();
+    assert_is_alice(&identity, &new);
+    assert_eq!(identity.ssh_files.certificate, Some(keys.join("alice-cert.pub")));
+    // And forward again.
+    write(&keys.join("alice"), pem(&old));
+    let identity = load(&tsh(home.path())).unwrap();
+    assert_is_alice(&identity, &old);
+    assert_eq!(identity.ssh_files.certificate, Some(keys.join("alice-ssh/example-cert.pub")));
+}
+
+#[test]
+fn every_profile_in_the_folder_is_found() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let names = || -> Vec<_> {
+        tsh::other_profiles(home).into_iter().map(|found| found.map_or("?".into(), |p| p.name)).collect()
+    };
+    assert!(names().is_empty());
+    log_in(home, &ed25519(1));
+    assert!(names().is_empty(), "the current one is no other");
+    write(&home.join("b.example.org.yaml"), "web_proxy_addr: b.example.org:443\nuser: alice\n");
+    write(&home.join("a.example.org.yaml"), "user: [");
+    write(&home.join("config/config.yaml"), "no profile");
+    std::os::unix::fs::symlink("b.example.org.yaml", home.join("link.yaml")).unwrap();
+    assert_eq!(names(), ["?", "b.example.org"]);
+    fs::remove_file(home.join("current-profile")).unwrap();
+    assert_eq!(names(), ["?", "b.example.org", "proxy.example.com"]);
+    std::os::unix::fs::symlink("b.example.org.yaml", home.join("profile")).unwrap();
+    assert_eq!(names(), ["?", "proxy.example.com"], "Teleport 4 links to the current one");
+    let source = Source::Tsh { home: home.into(), proxy: Some("proxy.example.com".into()), cluster: None };
+    assert_is_alice(&load(&source).unwrap(), &ed25519(1));
+}
+
+#[test]
 fn a_profile_says_how_to_reach_the_proxy() {
     let profile = tsh::Profile::parse(PROFILE, "proxy.example.com").unwrap();
     assert_eq!(
@@ -253,7 +295,7 @@ fn an_openssh_key_stands_alone_or_with_a_certificate() {
     assert_eq!(said(&source(None)).0, format!("there is no private key at {}", path.display()));
     write(&path, pem(&key));
     let alone = load(&source(None)).unwrap();
-    assert!(alone.credential.certificates().is_empty());
+    assert!(alone.credential.certificate().is_none());
     assert_eq!((alone.validity(NOW), alone.login(Some("anyone")).unwrap()), (Validity::Valid, "anyone"));
     assert!(alone.login(None).is_err());
     assert!(said(&source(Some("other.pub"))).0.starts_with("there is no certificate at "));
@@ -311,8 +353,11 @@ fn every_mistake_has_a_sentence_and_something_to_type() {
     }
     write(&private, reference);
     check(
-        format!("{} only refers to a private key in a security key", private.display()),
-        "load it into an ssh agent, and let the identity come from the agent",
+        format!(
+            "{} only refers to a private key in a YubiKey (PIV), which tsh alone can use",
+            private.display()
+        ),
+        "tsh ssh HOST; for natssh, log in with a role that asks for no hardware key, or use tbot",
     );
     write(&private, pem(&key));
     fs::set_permissions(&private, fs::Permissions::from_mode(0o640)).unwrap();
@@ -359,7 +404,11 @@ fn an_expired_certificate_is_read_and_not_used() {
     assert_eq!(expired.message, "the certificate of alice expired 12 minutes ago");
     assert_eq!(expired.hint.unwrap(), "tsh login --proxy=proxy.example.com:443");
     let early = identity.check(NOW - 3660).unwrap_err().to_failure();
-    assert_eq!(early.message, "the certificate of alice is valid only in 1 minute; is the clock right?");
+    assert_eq!(
+        early.message,
+        "the certificate of alice begins in 1 minute: this machine's clock is slow by at least that, unless the \
+         certificate was made for later"
+    );
     assert_eq!(identity.validity(NOW + 3500), Validity::Expiring { left: 100 });
 }
 

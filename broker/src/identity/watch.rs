@@ -6,7 +6,9 @@
 //! `status` and for trunks that nobody dials on.
 
 use super::files::Files;
+use super::notice::Notices;
 use super::{Identity, IdentityError, Meaning, Source, Validity};
+use crate::failures::unix_now;
 use natssh_wire::status;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -27,6 +29,7 @@ pub struct Watched {
     name: Arc<str>,
     source: Source,
     state: Mutex<State>,
+    notices: Mutex<Notices>,
     published: watch::Sender<Arc<Snapshot>>,
 }
 
@@ -58,7 +61,8 @@ impl Watched {
         let mut state = State { files, last_good: None, generation: 0 };
         let snapshot = Arc::new(state.snapshot(result));
         report(name, &snapshot);
-        Self { name: name.into(), source, state: Mutex::new(state), published: watch::Sender::new(snapshot) }
+        let (state, published) = (Mutex::new(state), watch::Sender::new(snapshot));
+        Self { name: name.into(), source, state, notices: Mutex::default(), published }
     }
 
     /// Its name in the configuration.
@@ -107,6 +111,22 @@ impl Watched {
         snapshot
     }
 
+    /// Says in the log what of its lifetime has not been said yet; how many lines that took.
+    pub fn announce(&self, now: u64) -> usize {
+        let snapshot = self.current();
+        let Ok(identity) = &snapshot.identity else { return 0 };
+        let validity = identity.validity(now);
+        let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        if !notices.is_news(snapshot.generation, validity) {
+            return 0;
+        }
+        let sentence = identity.check(now).err().map(|error| error.to_string());
+        let sentence = sentence.or_else(|| identity.warning(now)).unwrap_or_default();
+        let (identity, hint) = (&*self.name, &identity.renew);
+        tracing::warn!(identity, generation = snapshot.generation, hint, "{sentence}");
+        1
+    }
+
     /// Refreshes from time to time, for as long as it is polled.
     pub async fn keep_fresh(self: Arc<Self>, every: Duration) {
         let mut clock = tokio::time::interval(every);
@@ -117,6 +137,7 @@ impl Watched {
             if tokio::task::spawn_blocking(move || watched.refresh()).await.is_err() {
                 return;
             }
+            self.announce(unix_now());
         }
     }
 
@@ -127,6 +148,9 @@ impl Watched {
         let mut status = status::Identity {
             name: self.name.to_string(),
             source: self.source.to_string(),
+            kind: self.source.kind().into(),
+            cluster: None,
+            upstreams: Vec::new(),
             state: status::IdentityState::Unusable,
             user: None,
             principals: Vec::new(),
@@ -138,6 +162,7 @@ impl Watched {
         };
         if let Ok(identity) = &snapshot.identity {
             status.user = identity.user.clone();
+            status.cluster = identity.cluster.clone();
             status.principals = identity.principals.clone();
             status.valid_from = identity.lifetime.from;
             status.valid_until = identity.lifetime.until;
@@ -147,8 +172,8 @@ impl Watched {
                 Validity::Expired { .. } => status::IdentityState::Expired,
                 Validity::NotYetValid { .. } => status::IdentityState::NotYetValid,
             };
-            if status.state == status::IdentityState::Expiring {
-                status.hint = Some(identity.renew.clone());
+            if let Some(warning) = identity.warning(now) {
+                (status.message, status.hint) = (Some(warning), Some(identity.renew.clone()));
             }
         }
         if let Err(error) = snapshot.usable(now) {

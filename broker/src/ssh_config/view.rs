@@ -52,7 +52,7 @@ impl View {
     pub(super) fn of(identity: &Identity, seen: &Seen, folder: &Path) -> Self {
         let mut view = Self::default();
         let own = &identity.ssh_files;
-        let certificate = identity.credential.certificates().first().copied();
+        let certificate = identity.credential.certificate();
         view.sha1_authority = certificate
             .is_some_and(|certificate| certificate.signature().algorithm() == Algorithm::Rsa { hash: None });
         let public_line = match &identity.credential {

@@ -243,11 +243,20 @@ pub struct Identity {
     pub name: String,
     /// Where it comes from, for a person: `tsh profile example.com`, `identity file /path`.
     pub source: String,
+    /// The kind of that place: `tsh`, `file`, `directory`, `key` or `agent`.
+    #[serde(default)]
+    pub kind: String,
     /// How it is doing.
     pub state: IdentityState,
     /// The certificate's key id: the Teleport user.
     #[serde(default)]
     pub user: Option<String>,
+    /// The Teleport cluster that its certificate leads to.
+    #[serde(default)]
+    pub cluster: Option<String>,
+    /// The upstreams that authenticate with it.
+    #[serde(default)]
+    pub upstreams: Vec<String>,
     /// The logins it may use.
     #[serde(default)]
     pub principals: Vec<String>,
@@ -265,6 +274,13 @@ pub struct Identity {
     /// What to type then.
     #[serde(default)]
     pub hint: Option<String>,
+}
+
+/// What `natssh identities --json` prints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identities {
+    /// By name.
+    pub identities: Vec<Identity>,
 }
 
 /// A failure that somebody was told of, kept because stderr may have gone nowhere.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use ssh_key::PrivateKey;
 
-use crate::ca::tsh::{KnownHosts, Profile};
+use crate::ca::tsh::{Layout, Profile};
 use crate::ca::{Authority, Credential, HostRequest, KeyKind, UserRequest, Validity, bare};
 use crate::ca::{identity_file, openssh, tbot, tsh};
 use crate::faults::CertFault;
@@ -114,7 +114,7 @@ impl Credentials {
             proxy_host: host.clone(),
             web_port: WEB_PORT,
             ssh_proxy_addr: account.proxy.to_string(),
-            known_hosts: KnownHosts::Marked,
+            layout: Layout::V7,
         };
         create_private(&self.folder.join("openssh"))?;
         tsh::write(&self.tsh(), &profile, authority, credential)?;

@@ -5,19 +5,19 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use natssh_lab::ca::tsh::{KnownHosts, Profile};
+use natssh_lab::ca::tsh::{Layout, Profile};
 use natssh_lab::ca::{Authority, HostRequest, KeyKind, UserRequest, identity_file, openssh, tbot, tsh};
 use ssh_key::{Certificate, PrivateKey, PublicKey};
 use tempfile::TempDir;
 
 const KINDS: [KeyKind; 3] = [KeyKind::Rsa, KeyKind::Ed25519, KeyKind::Ecdsa];
 
-fn profile(known_hosts: KnownHosts) -> Profile {
+fn profile(layout: Layout) -> Profile {
     Profile {
         proxy_host: "proxy.example".into(),
         web_port: 3080,
         ssh_proxy_addr: "proxy.example:3023".into(),
-        known_hosts,
+        layout,
     }
 }
 
@@ -88,7 +88,7 @@ fn a_tsh_profile_has_the_layout_and_the_modes_of_a_real_one() {
     let home = home.path();
     let ca = Authority::new("poc", KeyKind::Rsa).unwrap();
     let alice = ca.issue_user(&UserRequest::new("alice", &["root"])).unwrap();
-    tsh::write(home, &profile(KnownHosts::Marked), &ca, &alice).unwrap();
+    tsh::write(home, &profile(Layout::V7), &ca, &alice).unwrap();
 
     let read = |name: &str| fs::read_to_string(home.join(name)).unwrap();
     assert_eq!(read("current-profile"), "proxy.example\n");
@@ -112,10 +112,43 @@ fn a_tsh_profile_has_the_layout_and_the_modes_of_a_real_one() {
     let certificate = Certificate::read_file(&keys.join("alice-ssh/poc-cert.pub")).unwrap();
     assert_eq!(certificate.public_key(), key.public_key().key_data());
 
-    tsh::write(home, &profile(KnownHosts::Bare), &ca, &alice).unwrap();
-    assert!(read("known_hosts").starts_with("poc ssh-rsa AAAA"));
     tsh::logout(home).unwrap();
     assert!(!keys.exists() && home.join("proxy.example.yaml").exists());
+}
+
+#[test]
+fn every_age_of_tsh_has_its_own_names() {
+    let ca = Authority::new("poc", KeyKind::Ed25519).unwrap();
+    let alice = ca.issue_user(&UserRequest::new("alice", &["root"])).unwrap();
+    for (layout, there, elsewhere) in [
+        (Layout::V4, &["profile", "keys/proxy.example/alice-cert.pub"][..], &["current-profile"][..]),
+        (Layout::V5, &["current-profile", "keys/proxy.example/alice-cert.pub"], &["profile"]),
+        (
+            Layout::V17,
+            &[
+                "keys/proxy.example/alice.key",
+                "keys/proxy.example/alice.crt",
+                "keys/proxy.example/cas/poc.pem",
+            ],
+            &["keys/proxy.example/alice-x509.pem", "keys/proxy.example/alice-cert.pub"],
+        ),
+    ] {
+        let home = TempDir::new().unwrap();
+        // Twice: the second login finds the files of the first.
+        for _ in 0..2 {
+            tsh::write(home.path(), &profile(layout), &ca, &alice).unwrap();
+        }
+        for name in there {
+            assert!(home.path().join(name).exists(), "{layout:?} has {name}");
+        }
+        for name in elsewhere {
+            assert!(!home.path().join(name).exists(), "{layout:?} has no {name}");
+        }
+        let known = fs::read_to_string(home.path().join("known_hosts")).unwrap();
+        let marked = known.starts_with("@cert-authority proxy.example,poc,*.poc ssh-ed25519 AAAA");
+        assert_eq!(marked, layout == Layout::V17, "{layout:?}: {known}");
+        assert!(marked || known.starts_with("poc ssh-ed25519 AAAA"), "{layout:?}: {known}");
+    }
 }
 
 #[test]

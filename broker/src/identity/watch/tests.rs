@@ -141,7 +141,8 @@ fn status_says_how_it_stands_and_what_to_do() {
     assert_eq!(valid.source, format!("key {}", place.key.display()));
     assert_eq!((valid.message, valid.hint), (None, None));
     let expiring = watched.status(NOW + 3500);
-    assert_eq!((expiring.state, expiring.message), (status::IdentityState::Expiring, None));
+    assert_eq!(expiring.state, status::IdentityState::Expiring);
+    assert_eq!(expiring.message.unwrap(), "the certificate of alice expires in 1 minute");
     assert!(expiring.hint.is_some());
     let expired = watched.status(NOW + 3601);
     assert_eq!(expired.state, status::IdentityState::Expired);
@@ -153,6 +154,20 @@ fn status_says_how_it_stands_and_what_to_do() {
     let unusable = watched.status(NOW);
     assert_eq!((unusable.state, unusable.user), (status::IdentityState::Unusable, None));
     assert!(unusable.message.unwrap().starts_with("there is no certificate at "));
+}
+
+#[test]
+fn an_end_is_announced_once_and_after_a_renewal_again() {
+    let place = Place::new();
+    let watched = place.watched();
+    let lines = |now| watched.announce(now);
+    assert_eq!([NOW, NOW + 3500, NOW + 3501, NOW + 3600, NOW + 9999].map(lines), [0, 1, 0, 1, 0]);
+    place.put(2, "alice");
+    watched.refresh();
+    assert_eq!([NOW, NOW + 3500, NOW + 3501].map(lines), [0, 1, 0]);
+    fs::remove_file(&place.key).unwrap();
+    watched.refresh();
+    assert_eq!(lines(NOW + 3600), 0, "of a logout the log has told already");
 }
 
 #[tokio::test]

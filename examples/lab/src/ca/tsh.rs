@@ -1,20 +1,24 @@
-//! The folder that `tsh login` leaves: `~/.tsh` as Teleport 7 to 16 lay it out.
+//! The folder that `tsh login` leaves, `~/.tsh`, in the layouts of Teleport 4 to 18.
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
 use super::{Authority, Credential, bare, write_key, write_public, write_secret};
 
-/// How `known_hosts` names the cluster's authority.
+/// Which tsh wrote the folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KnownHosts {
-    /// `@cert-authority` lines, since 7.0.
-    Marked,
-    /// A bare key after the cluster's name, before 7.0.
-    Bare,
+pub enum Layout {
+    /// Teleport 4: `profile` links to the current profile, and a user has one certificate.
+    V4,
+    /// Teleport 5 and 6: `current-profile` names it; the rest is as in 4.
+    V5,
+    /// Teleport 7 to 16: a certificate for each cluster, and authorities marked as such.
+    V7,
+    /// Teleport 17 and later: the key for TLS stands beside the one for SSH.
+    V17,
 }
 
 /// Where a profile points.
@@ -26,42 +30,77 @@ pub struct Profile {
     pub web_port: u16,
     /// `host:port` of the SSH listener.
     pub ssh_proxy_addr: String,
-    /// The form of `known_hosts`.
-    pub known_hosts: KnownHosts,
+    /// Which tsh writes it.
+    pub layout: Layout,
 }
 
 /// Writes or refreshes the folder `home`: files are rewritten in place, as tsh does.
 ///
-/// The key's TLS certificate is a placeholder: nothing in the lab speaks TLS.
+/// What belongs to TLS is a placeholder: nothing in the lab speaks it.
 ///
 /// # Errors
 /// When a file cannot be written.
 pub fn write(home: &Path, profile: &Profile, authority: &Authority, credential: &Credential) -> Result<()> {
     let user = credential.certificate.key_id();
-    let cluster = authority.cluster();
     let host = &profile.proxy_host;
     let keys = home.join("keys").join(host);
-    let certificates = keys.join(format!("{user}-ssh"));
-    create_private(&certificates)?;
+    create_private(&keys)?;
     for folder in [home, &home.join("keys"), &keys] {
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
             .with_context(|| format!("close {}", folder.display()))?;
     }
-
-    write_public(&home.join("current-profile"), &format!("{host}\n"))?;
-    write_public(&home.join(format!("{host}.yaml")), &yaml(profile, user, cluster))?;
-    let known = match profile.known_hosts {
-        KnownHosts::Marked => authority.known_hosts(host),
-        KnownHosts::Bare => authority.known_hosts_before_7(),
+    let file = format!("{host}.yaml");
+    write_public(&home.join(&file), &yaml(profile, user, authority.cluster()))?;
+    make_current(home, profile.layout, host, &file)?;
+    let known = match profile.layout {
+        Layout::V4 | Layout::V5 => authority.known_hosts_before_7(),
+        Layout::V7 | Layout::V17 => authority.known_hosts(host),
     };
     write_public(&home.join("known_hosts"), &known)?;
+    write_keys(&keys, profile.layout, authority.cluster(), credential)
+}
 
-    write_key(&keys.join(user), &credential.key)?;
-    let public = format!("{}\n", bare(credential.key.public_key()));
-    write_secret(&keys.join(format!("{user}.pub")), &public)?;
+/// Says which profile is the current one.
+fn make_current(home: &Path, layout: Layout, host: &str, file: &str) -> Result<()> {
+    if layout != Layout::V4 {
+        return write_public(&home.join("current-profile"), &format!("{host}\n"));
+    }
+    let link = home.join("profile");
+    if link.is_symlink() {
+        fs::remove_file(&link).with_context(|| format!("remove {}", link.display()))?;
+    }
+    symlink(file, &link).with_context(|| format!("link {}", link.display()))
+}
+
+/// Writes the user's own files in the order of that tsh's `AddKey`
+/// (lib/client/keystore.go): up to 6 the certificates come first, from 7 on the keys.
+fn write_keys(keys: &Path, layout: Layout, cluster: &str, credential: &Credential) -> Result<()> {
+    let user = credential.certificate.key_id();
+    let beside = |ending: &str| keys.join(format!("{user}{ending}"));
     let certificate = format!("{}\n", credential.certificate.to_openssh()?);
-    write_secret(&certificates.join(format!("{cluster}-cert.pub")), &certificate)?;
-    write_secret(&keys.join(format!("{user}-x509.pem")), PLACEHOLDER)?;
+    let public = format!("{}\n", bare(credential.key.public_key()));
+    match layout {
+        Layout::V4 | Layout::V5 => {
+            write_secret(&beside("-cert.pub"), &certificate)?;
+            write_secret(&beside("-x509.pem"), PLACEHOLDER)?;
+            write_secret(&beside(".pub"), &public)?;
+            write_key(&keys.join(user), &credential.key)?;
+        }
+        Layout::V7 | Layout::V17 => {
+            write_key(&keys.join(user), &credential.key)?;
+            write_secret(&beside(".pub"), &public)?;
+            if layout == Layout::V7 {
+                write_secret(&beside("-x509.pem"), PLACEHOLDER)?;
+            } else {
+                write_secret(&beside(".key"), PLACEHOLDER)?;
+                write_secret(&beside(".crt"), PLACEHOLDER)?;
+                create_private(&keys.join("cas"))?;
+                write_secret(&keys.join(format!("cas/{cluster}.pem")), PLACEHOLDER)?;
+            }
+            create_private(&beside("-ssh"))?;
+            write_secret(&beside("-ssh").join(format!("{cluster}-cert.pub")), &certificate)?;
+        }
+    }
     write_public(&keys.join("certs.pem"), PLACEHOLDER)
 }
 
