@@ -276,13 +276,6 @@ pub struct Identity {
     pub hint: Option<String>,
 }
 
-/// What `natssh identities --json` prints.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identities {
-    /// By name.
-    pub identities: Vec<Identity>,
-}
-
 /// A failure that somebody was told of, kept because stderr may have gone nowhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailureRecord {
