@@ -56,7 +56,11 @@ pub fn write(home: &Path, profile: &Profile, authority: &Authority, credential: 
         Layout::V4 | Layout::V5 => authority.known_hosts_before_7(),
         Layout::V7 | Layout::V17 => authority.known_hosts(host),
     };
-    write_public(&home.join("known_hosts"), &known)?;
+    // tsh appends what is missing, so that a second login to the same cluster touches nothing (keystore.go).
+    let path = home.join("known_hosts");
+    if fs::read_to_string(&path).ok().as_ref() != Some(&known) {
+        write_public(&path, &known)?;
+    }
     write_keys(&keys, profile.layout, authority.cluster(), credential)
 }
 
