@@ -6,6 +6,7 @@
 
 use crate::config::{self, Environment};
 use crate::doctor;
+use crate::identities;
 use crate::ssh_config;
 use clap::{Parser, Subcommand};
 use std::io::Write as _;
@@ -43,6 +44,14 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print who you are towards which upstream, and for how long.
+    ///
+    /// Exit status: 0 every identity that an upstream uses may be used now, 1 one may not.
+    Identities {
+        /// For programs; the fields are those of `identities` in PROTOCOL.md.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print a fragment for ~/.ssh/config, so that stock ssh goes through natssh.
     #[command(name = "ssh-config")]
     SshConfig {
@@ -67,6 +76,7 @@ pub fn main(run: impl FnOnce(bool) -> ExitCode) -> ExitCode {
         Command::Config { command: Config::Check } => answer(config::cli::check(&Environment::of_process())),
         Command::Config { command: Config::Show } => answer(config::cli::show(&Environment::of_process())),
         Command::Doctor { hosts, json } => doctor::run(&hosts, json),
+        Command::Identities { json } => identities::run(json),
         Command::SshConfig { hosts } => {
             answer(ssh_config::command::fragment(&hosts).map_err(|failure| format!("natssh: {failure}")))
         }

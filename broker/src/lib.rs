@@ -14,6 +14,7 @@ pub mod doors;
 pub mod failures;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+pub mod identities;
 pub mod identity;
 pub mod known_hosts;
 pub mod log;

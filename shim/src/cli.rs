@@ -63,6 +63,13 @@ pub(crate) enum Command {
         #[arg(value_name = "HOST", trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<OsString>,
     },
+    /// Print who you are towards which upstream, and for how long.
+    #[command(disable_help_flag = true)]
+    Identities {
+        /// Passed on to natssh-broker.
+        #[arg(value_name = "--json", trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
+    },
     /// Print what a shell needs to complete the words of natssh.
     Completions {
         /// Which shell.

@@ -36,6 +36,12 @@ fn with_words_passed_on(cli: Command) -> Command {
             .subcommand(Command::new("check").about("Print every complaint"))
             .subcommand(Command::new("show").about("Print the configuration in force"))
     })
+    .mut_subcommand("identities", |_| {
+        let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("For programs");
+        Command::new("identities")
+            .about("Print who you are towards which upstream, and for how long")
+            .arg(json)
+    })
     .mut_subcommand("doctor", |_| {
         let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("For programs");
         let hosts = Arg::new("hosts").num_args(0..).value_hint(ValueHint::Hostname);

@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         Command::Broker { command } => broker::run(&command),
         Command::SshConfig { words } => Err(program::become_with_broker("ssh-config", &words)),
         Command::Doctor { words } => Err(program::become_with_broker("doctor", &words)),
+        Command::Identities { words } => Err(program::become_broker("identities", &words)),
         Command::Completions { shell } => completions::run(shell),
         Command::Config { words } => Err(program::become_broker("config", &words)),
     };

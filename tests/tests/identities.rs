@@ -336,3 +336,48 @@ fn refused(world: &World, said: &Said, words: &str) -> String {
     assert!(why.contains(message), "{message:?} in {why}");
     ours[0].to_owned()
 }
+
+/// Design, not chance: a trunk outlives the certificate that opened it, and serves nobody new.
+#[test]
+fn what_a_certificate_opened_takes_nobody_new_after_its_end() {
+    need!("ssh", "sshd");
+    let (world, me) = world_with_a_key();
+    openssh::write(&me, &issue(&world, KeyKind::Ed25519, Validity::ttl(Duration::from_secs(8)))).unwrap();
+    greets(&world, &["worker"]);
+    let open = Running::interactive(world.ssh(&["worker", "echo open; cat"]));
+    open.until_said("open");
+    world.until_status("the certificate has ended", |status| {
+        status.identities.iter().any(|identity| identity.state == IdentityState::Expired)
+    });
+    let begun = std::time::Instant::now();
+    let said = run(world.ssh(&["worker", "true"]));
+    assert!(said.unreachable().contains("expired"), "{}", said.stderr);
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+    // Who was there stays, until they leave by themselves.
+    open.end().ok();
+    assert_eq!(world.upstream().streams_cut, 0);
+    // Identities are looked at every ten seconds, and the end of one is news once.
+    natssh_tests::until("the end is in the log", || (world.log_lines("expired") > 0).then_some(()));
+    assert_eq!(world.log_lines("expired"), 1, "{}", world.log());
+}
+
+#[test]
+fn the_identities_command_tells_everything_with_a_broker_or_without() {
+    need!("ssh-keygen");
+    let (world, me) = world_with_a_key();
+    let told = run(world.natssh(&["identities"]));
+    let text = told.ok();
+    for words in ["me: valid\n", "  user     alice\n", "  used by  lab\n", "\n  until    20"] {
+        assert!(text.contains(words), "{words:?} is not in {text}");
+    }
+    assert!(text.contains(&format!("  logins   {}\n", world.login())), "{text}");
+    run(world.natssh(&["broker", "stop"])).ok();
+
+    openssh::write(&me, &issue(&world, KeyKind::Ed25519, Validity::expired())).unwrap();
+    let told = run(world.natssh(&["identities", "--json"]));
+    assert_eq!(told.code, Some(1), "{}", told.stderr);
+    let identities: Vec<natssh_wire::status::Identity> = serde_json::from_str(&told.text()).unwrap();
+    let found = identities.iter().find(|identity| identity.name == "me").unwrap();
+    assert_eq!((found.state, found.upstreams.as_slice()), (IdentityState::Expired, &["lab".to_owned()][..]));
+    assert!(!world.socket().exists(), "no broker was started for it");
+}
