@@ -110,7 +110,9 @@ fn systemd_knows_every_setting_of_its_units() {
     verify.env("XDG_RUNTIME_DIR", home.path()).args(["verify", "--user", "--man=no"]).args(units);
     let said = run(verify);
     said.ok();
-    assert_eq!(said.stderr, "");
+    // What it says of the machine's own folders, which an ordinary user may not always read, is not about ours.
+    let ours: Vec<&str> = said.stderr.lines().filter(|line| line.contains("natssh")).collect();
+    assert!(ours.is_empty(), "{}", said.stderr);
 }
 
 #[test]
