@@ -2,6 +2,7 @@
 
 mod bastion;
 mod command;
+mod dialling;
 mod direct;
 mod idle;
 mod ledger;

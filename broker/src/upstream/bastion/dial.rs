@@ -1,13 +1,13 @@
 //! Dialling one trunk to a bastion, over TCP or over a stream of another upstream.
 
+use super::super::dialling::{advise, as_newest, identity_of};
 use super::super::prompt::Prompt;
-use super::super::sets::usable;
 use super::super::trunks::Dialled;
 use super::super::trust;
 use super::super::{Ask, Upstream};
 use crate::dial;
 use crate::failures::unix_now;
-use crate::identity::{Identity, IdentityError, Snapshot, Watched};
+use crate::identity::{Identity, Snapshot, Watched};
 use crate::ssh::host_key::{self, Names, Sha1};
 use crate::ssh::{Budget, Connection, Hello, HostCheck, Logins};
 use natssh_wire::{Failure, FailureKind, NodeAddr};
@@ -36,17 +36,12 @@ pub(super) struct Dialler {
 impl Dialler {
     /// Dials once, with the newest identity.
     pub(super) async fn dial(&self) -> Dialled {
-        match usable(&self.watched).await {
-            Ok(usable) => {
-                Dialled { generation: usable.generation, outcome: self.connect(&usable.snapshot).await }
-            }
-            Err(failure) => Dialled { generation: self.watched.current().generation, outcome: Err(failure) },
-        }
+        as_newest(&self.watched, |snapshot| async move { self.connect(&snapshot).await }).await
     }
 
     async fn connect(&self, snapshot: &Snapshot) -> Result<Connection, Failure> {
         let deadline = Instant::now() + self.connect_timeout;
-        let identity = snapshot.identity.as_ref().map_err(IdentityError::to_failure)?;
+        let identity = identity_of(snapshot)?;
         let login = identity.login(Some(&self.login)).map_err(|error| error.to_failure())?.to_owned();
         let hello = self.hello(login, identity).await;
         let opened = match &self.via {
@@ -93,15 +88,5 @@ impl Dialler {
     /// The upstream below said why; this says what it was wanted for.
     fn not_reached(&self, below: Failure) -> Failure {
         Failure { message: format!("no way to {}: {}", self.peer, below.message), ..below }
-    }
-}
-
-/// Adds what to type where the handshake itself suggests nothing.
-fn advise(failure: Failure, identity: &Identity) -> Failure {
-    match failure.kind {
-        _ if failure.hint.is_some() => failure,
-        FailureKind::Denied => failure.hint(identity.renew.clone()),
-        FailureKind::Protocol | FailureKind::HostKey => failure.hint("natssh config show"),
-        _ => failure.hint("natssh status"),
     }
 }

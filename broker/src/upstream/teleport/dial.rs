@@ -1,14 +1,14 @@
 //! Dialling one trunk to a Teleport proxy.
 
-use super::super::sets::usable;
+use super::super::dialling::{advise, as_newest, identity_of};
 use super::super::trunks::Dialled;
 use super::super::trust;
 use crate::dial::{Connected, Servers};
 use crate::failures::unix_now;
-use crate::identity::{Identity, IdentityError, Snapshot, Watched};
+use crate::identity::{Identity, Snapshot, Watched};
 use crate::ssh::host_key::{self, Expected, Names, Sha1};
 use crate::ssh::{Budget, Connection, Hello, HostCheck, Logins};
-use natssh_wire::{Failure, FailureKind, NodeAddr};
+use natssh_wire::{Failure, NodeAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -31,17 +31,12 @@ pub(super) struct Dialler {
 impl Dialler {
     /// Dials once, with the newest identity.
     pub(super) async fn dial(&self) -> Dialled {
-        match usable(&self.watched).await {
-            Ok(usable) => {
-                Dialled { generation: usable.generation, outcome: self.connect(&usable.snapshot).await }
-            }
-            Err(failure) => Dialled { generation: self.watched.current().generation, outcome: Err(failure) },
-        }
+        as_newest(&self.watched, |snapshot| async move { self.connect(&snapshot).await }).await
     }
 
     async fn connect(&self, snapshot: &Snapshot) -> Result<Connection, Failure> {
         let deadline = Instant::now() + self.connect_timeout;
-        let identity = snapshot.identity.as_ref().map_err(IdentityError::to_failure)?;
+        let identity = identity_of(snapshot)?;
         let login = identity.login(self.login.as_deref()).map_err(|error| error.to_failure())?.to_owned();
         let connected = self.servers.connect(deadline).await;
         let Connected { stream, server, .. } = connected.map_err(|failure| failure.hint("natssh status"))?;
@@ -82,16 +77,5 @@ impl Dialler {
             let verdict = host_key::verify(&known, &names, *presented, unix_now(), Sha1::Refused);
             verdict.map(drop).map_err(|error| error.to_failure())
         })
-    }
-}
-
-/// Adds what to type where the handshake itself suggests nothing.
-fn advise(failure: Failure, identity: &Identity) -> Failure {
-    match failure.kind {
-        _ if failure.hint.is_some() => failure,
-        FailureKind::Denied => failure.hint(identity.renew.clone()),
-        // Most often the address is another server's.
-        FailureKind::Protocol | FailureKind::HostKey => failure.hint("natssh config show"),
-        _ => failure.hint("natssh status"),
     }
 }
