@@ -112,6 +112,21 @@ fn the_line_is_in_the_status_while_it_lasts() {
     waits.join().expect("no panic").expect("its turn came");
 }
 
+#[test]
+fn each_stream_gives_its_place_back_two_seconds_after_its_own_first_byte() {
+    need!("sshd");
+    let world = Plan::new().config("[upstream.direct]\nkind = \"direct\"\nhandshakes = 1\n").start();
+    let sshd = sshd(&world);
+    let node = sshd.address().to_string();
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        // 10 s is what a node that says nothing costs: more than anybody waits.
+        let mut stream = try_connect(&world.socket(), &node, PATIENCE).expect("its turn comes in time");
+        assert!(first_line(&mut stream).starts_with("SSH-2.0-OpenSSH"), "dropped");
+        held.push(stream);
+    }
+}
+
 /// The beginning of a handshake, a pause in the middle, and no end.
 fn half_a_handshake(socket: &std::path::Path, address: SocketAddr) -> Result<(), Failure> {
     let mut stream = try_connect(socket, &address.to_string(), PATIENCE)?;

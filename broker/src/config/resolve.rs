@@ -26,7 +26,7 @@ pub const MAX_AGE: Duration = Duration::from_secs(12 * 3600);
 /// Handshakes that one server sees at a time: sshd drops connections from the tenth on (MaxStartups).
 pub const HANDSHAKES: u32 = 8;
 /// The same for Teleport, whose proxies and nodes have no such limit.
-pub const TELEPORT_HANDSHAKES: u32 = 64;
+pub const TELEPORT_HANDSHAKES: u32 = 1000;
 
 /// Resolves a checked file; none means an empty one.
 #[must_use]

@@ -3,7 +3,7 @@
 use super::local::{Answer, Caller};
 use crate::broker::Broker;
 use crate::reach::{Opened, Reach, Request};
-use crate::splice::Ended;
+use crate::splice::{Ended, Traffic};
 use http_body_util::Full;
 use hyper::Response;
 use hyper::body::{Bytes, Incoming};
@@ -68,7 +68,7 @@ async fn carry(reach: &Reach, node: &NodeAddr, upgraded: Upgraded, opened: Opene
     // The door serves nothing but unix sockets.
     let Ok(parts) = upgraded.downcast::<TokioIo<UnixStream>>() else { return };
     let (client, early) = (parts.io.into_inner(), parts.read_buf);
-    let ended = stream.carry(client, early, &carried.traffic).await;
+    let ended = stream.carry(client, early, &Traffic::part_of(&carried.traffic)).await;
     if let Ended::Cut(reason) = ended {
         tracing::debug!(%node, reason, "stream cut");
         reach.cut(node, &reason);

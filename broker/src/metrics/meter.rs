@@ -21,7 +21,7 @@ pub struct Meter {
     /// From the request for a stream to the open stream.
     pub opens: Histogram,
     /// Bytes both ways.
-    pub traffic: Traffic,
+    pub traffic: Arc<Traffic>,
     dials_failed: AtomicU64,
     open: AtomicU64,
     cut: AtomicU64,
