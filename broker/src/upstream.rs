@@ -19,11 +19,6 @@ pub use command::{Command, Pipes, Process, Processes};
 pub use direct::{Direct, OpenStream};
 pub use sets::Identities;
 pub use teleport::Teleport;
-#[cfg(any(test, fuzzing))]
-pub(crate) mod fuzzing {
-    pub use super::command::fuzzing::command_stderr;
-    pub use super::teleport::fuzzing::refusal;
-}
 pub use trunks::Lease;
 
 use crate::admission::{Gates, Place};
@@ -38,6 +33,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
+
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing {
+    pub use super::command::fuzzing::command_stderr;
+    pub use super::teleport::fuzzing::refusal;
+}
 
 /// What an upstream that authenticates is given besides its settings.
 pub struct Means {

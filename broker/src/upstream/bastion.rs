@@ -5,18 +5,13 @@
 
 mod dial;
 
-use super::sets::{Sets, Way, retry, usable};
-use super::trunks::{Dialled, Terms, Trunks};
+use super::sets::{Sets, Way, usable};
+use super::trunks::{Dial, dial_by};
 use super::{Ask, Means, Stream, Upstream};
-use crate::admission::Gates;
 use crate::config;
-use crate::failures::Failures;
-use crate::identity::Watched;
-use crate::metrics::Meter;
 use crate::ssh::{Budget, Code, OpenError, RefusedOpen, Target};
 use dial::Dialler;
 use natssh_wire::{Failure, FailureKind, NodeAddr, status};
-use std::pin::Pin;
 use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
 
@@ -25,17 +20,8 @@ pub struct Bastion {
     settings: config::Upstream,
     bastion: config::Bastion,
     via: Option<Arc<Upstream>>,
-    failures: Arc<Failures>,
-    meter: Arc<Meter>,
     budget: Arc<Budget>,
-    gates: Gates,
-    sets: Sets<Set>,
-}
-
-/// Trunks, and the identity that opens them.
-struct Set {
-    trunks: Arc<Trunks>,
-    watched: Arc<Watched>,
+    sets: Sets<()>,
 }
 
 impl Bastion {
@@ -46,17 +32,17 @@ impl Bastion {
         via: Option<Arc<Upstream>>,
         means: Means,
     ) -> Arc<Self> {
-        let Means { identities, failures, meter, budget, gates } = means;
-        let (identity, login) = (settings.identity.as_ref(), settings.login.as_ref());
+        let budget = means.budget.clone();
         let on_the_way = via.as_ref().is_some_and(|via| via.needs_agent());
-        let sets = Sets::new(&settings.name, identity, login, identities).with_agent_on_the_way(on_the_way);
-        Arc::new(Self { settings, bastion, via, failures, meter, budget, gates, sets })
+        let sets = Sets::new(settings.clone(), peer(&bastion), bastion.host.clone(), means);
+        let sets = sets.with_agent_on_the_way(on_the_way);
+        Arc::new(Self { settings, bastion, via, budget, sets })
     }
 
     pub(super) async fn open(&self, ask: &Ask) -> Result<Stream, Failure> {
         let target = self.target(&ask.node)?;
-        let set = self.sets.of(ask, |way| self.new_set(way)).await?;
-        let gate = self.gates.behind(None, &ask.node);
+        let set = self.sets.of(ask, |way| (self.dial(way), ())).await?;
+        let gate = self.sets.gate_to(None, &ask.node);
         loop {
             let identity = usable(&set.watched).await?;
             let lease = set.trunks.lease_to(&gate, identity.generation, ask.deadline).await?;
@@ -86,23 +72,15 @@ impl Bastion {
     }
 
     pub(super) async fn probe(&self, deadline: Instant) -> Result<(), Failure> {
-        let nobody = Ask::for_trunk(&self.bastion.host, None, deadline);
-        let set = self.sets.of(&nobody, |way| self.new_set(way)).await?;
-        let identity = usable(&set.watched).await?;
-        set.trunks.lease(identity.generation, deadline).await.map(drop)
+        self.sets.probe(deadline, |way| (self.dial(way), ())).await
     }
 
     pub(super) async fn retry(&self, deadline: Instant) -> Result<(), Failure> {
-        let sets = self.sets.all();
-        if sets.is_empty() {
-            return self.probe(deadline).await;
-        }
-        let ways: Vec<_> = sets.iter().map(|set| (&set.trunks, &set.watched)).collect();
-        retry(&ways, deadline).await
+        self.sets.retry(deadline, |way| (self.dial(way), ())).await
     }
 
     pub(super) fn drain(&self) {
-        self.sets.all().iter().for_each(|set| set.trunks.drain());
+        self.sets.drain();
     }
 
     /// Whether a caller's agent is needed on the way.
@@ -111,11 +89,7 @@ impl Bastion {
     }
 
     pub(super) fn report(&self) -> status::Upstream {
-        let mut entry = super::blank(&self.settings.name, "bastion", &self.bastion.host.to_string());
-        entry.identity.clone_from(&self.settings.identity);
-        (entry.handshakes, entry.told_busy) = self.gates.report();
-        self.sets.all().iter().for_each(|set| set.trunks.report(&mut entry));
-        entry
+        self.sets.report("bastion", &self.bastion.host.to_string())
     }
 
     fn target(&self, node: &NodeAddr) -> Result<Target, Failure> {
@@ -152,39 +126,28 @@ impl Bastion {
     }
 
     fn peer(&self) -> String {
-        format!("bastion {}", self.bastion.host)
+        peer(&self.bastion)
     }
 
-    fn new_set(&self, way: Way) -> Set {
-        let gate = self.gates.dialled(&self.bastion.host);
-        let circuit = way.circuit(&gate);
-        let Way { login, watched, agent } = way;
-        let terms = Terms {
-            upstream: self.settings.name.clone(),
-            peer: self.peer(),
-            keepalive: self.settings.keepalive,
-            streams_per_trunk: self.settings.streams_per_trunk as u64,
-            max_age: self.settings.max_age,
-            meter: self.meter.clone(),
-            gate,
-            circuit,
-            dial_timeout: self.settings.connect_timeout,
-        };
+    fn dial(&self, way: &Way) -> Dial {
         let dialler = Arc::new(Dialler {
             bastion: self.bastion.host.clone(),
             peer: self.peer(),
-            login: login.unwrap_or_else(|| self.bastion.login.clone()),
+            login: way.login.clone().unwrap_or_else(|| self.bastion.login.clone()),
             via: self.via.clone(),
-            agent,
+            agent: way.agent.clone(),
             known_hosts: self.settings.known_hosts.clone(),
             connect_timeout: self.settings.connect_timeout,
-            watched: watched.clone(),
+            watched: way.watched.clone(),
             budget: self.budget.clone(),
         });
-        let dial = Box::new(move || {
+        dial_by(move || {
             let dialler = dialler.clone();
-            Box::pin(async move { dialler.dial().await }) as Pin<Box<dyn Future<Output = Dialled> + Send>>
-        });
-        Set { trunks: Trunks::new(terms, dial, self.failures.clone()), watched }
+            async move { dialler.dial().await }
+        })
     }
+}
+
+fn peer(bastion: &config::Bastion) -> String {
+    format!("bastion {}", bastion.host)
 }

@@ -8,15 +8,12 @@ mod dial;
 pub(crate) mod fuzzing;
 pub(super) mod refusal;
 
-use super::sets::{Sets, Way, retry, usable};
-use super::trunks::{Dialled, Terms, Trunks};
+use super::sets::{Sets, Way, usable};
+use super::trunks::{Dial, dial_by};
 use super::{Ask, Means, Stream};
-use crate::admission::Gates;
 use crate::config;
 use crate::dial::Servers;
-use crate::failures::Failures;
 use crate::identity::Watched;
-use crate::metrics::Meter;
 use crate::ssh::{Budget, Logins, OpenError};
 use crate::text::in_words;
 use dial::Dialler;
@@ -34,20 +31,15 @@ const REJOIN_PAUSE: Duration = Duration::from_millis(250);
 /// One Teleport proxy.
 pub struct Teleport {
     settings: config::Upstream,
-    proxy: NodeAddr,
     /// What is known of its addresses, by all ways of authenticating.
     servers: Arc<Servers>,
-    failures: Arc<Failures>,
-    meter: Arc<Meter>,
     budget: Arc<Budget>,
-    gates: Gates,
-    sets: Sets<Set>,
+    sets: Sets<Recording>,
 }
 
-/// Trunks, and what belongs to all of them.
-struct Set {
-    trunks: Arc<Trunks>,
-    watched: Arc<Watched>,
+/// What a proxy that records sessions needs of each way of authenticating.
+struct Recording {
+    /// Logins that the proxy may use the identity for.
     logins: Logins,
     /// The proxy records sessions: streams must offer the agent.
     records: Arc<AtomicBool>,
@@ -56,27 +48,27 @@ struct Set {
 impl Teleport {
     /// A proxy that nobody has asked for yet.
     pub fn new(settings: config::Upstream, proxy: NodeAddr, means: Means) -> Arc<Self> {
-        let Means { identities, failures, meter, budget, gates } = means;
-        let (identity, login) = (settings.identity.as_ref(), settings.login.as_ref());
-        let sets = Sets::new(&settings.name, identity, login, identities);
+        let budget = means.budget.clone();
         let servers = settings.proxies().into_iter().cloned().collect();
         let servers = Arc::new(Servers::new("proxy", servers));
-        Arc::new(Self { settings, proxy, servers, failures, meter, budget, gates, sets })
+        let sets = Sets::new(settings.clone(), format!("proxy {}", addresses(&settings)), proxy, means);
+        Arc::new(Self { settings, servers, budget, sets })
     }
 
     pub(super) async fn open(&self, ask: &Ask) -> Result<Stream, Failure> {
-        let set = self.set(ask).await?;
+        let set = self.sets.of(ask, |way| self.dial(way)).await?;
+        let Recording { logins, records } = &set.more;
         match &ask.node_login {
-            Some(login) => set.logins.allow(login),
-            None => set.allow_all_logins().await,
+            Some(login) => logins.allow(login),
+            None => allow_all(logins, &set.watched).await,
         }
-        let gate = self.gates.behind(self.cluster(ask), &ask.node);
-        let mut offer_agent = set.records.load(Relaxed);
+        let gate = self.sets.gate_to(self.cluster(ask), &ask.node);
+        let mut offer_agent = records.load(Relaxed);
         loop {
             let identity = usable(&set.watched).await?;
             let lease = set.trunks.lease_to(&gate, identity.generation, ask.deadline).await?;
             let request = self.request(ask);
-            let opening = lease.connection().subsystem(&request, offer_agent || set.records.load(Relaxed));
+            let opening = lease.connection().subsystem(&request, offer_agent || records.load(Relaxed));
             let refused = match timeout_at(ask.deadline, opening).await {
                 Ok(Ok(channel)) => {
                     lease.stream_opened();
@@ -97,7 +89,7 @@ impl Teleport {
             let pause = match refused {
                 Refusal::WantsAgent(_) if !offer_agent => {
                     offer_agent = true;
-                    set.records.store(true, Relaxed);
+                    records.store(true, Relaxed);
                     continue;
                 }
                 Refusal::WantsAgent(failure) | Refusal::Final(failure) => return Err(failure),
@@ -115,35 +107,20 @@ impl Teleport {
     }
 
     pub(super) async fn probe(&self, deadline: Instant) -> Result<(), Failure> {
-        let nobody = Ask::for_trunk(&self.proxy, None, deadline);
-        let set = self.set(&nobody).await?;
-        let identity = usable(&set.watched).await?;
-        set.trunks.lease(identity.generation, deadline).await.map(drop)
+        self.sets.probe(deadline, |way| self.dial(way)).await
     }
 
     pub(super) async fn retry(&self, deadline: Instant) -> Result<(), Failure> {
-        let sets = self.sets.all();
-        if sets.is_empty() {
-            return self.probe(deadline).await;
-        }
-        let ways: Vec<_> = sets.iter().map(|set| (&set.trunks, &set.watched)).collect();
-        retry(&ways, deadline).await
+        self.sets.retry(deadline, |way| self.dial(way)).await
     }
 
     pub(super) fn drain(&self) {
-        for set in self.sets.all() {
-            set.trunks.drain();
-        }
+        self.sets.drain();
     }
 
     pub(super) fn report(&self) -> status::Upstream {
-        let mut entry = super::blank(&self.settings.name, "teleport", &self.addresses());
+        let mut entry = self.sets.report("teleport", &addresses(&self.settings));
         entry.cluster.clone_from(&self.settings.cluster);
-        entry.identity.clone_from(&self.settings.identity);
-        (entry.handshakes, entry.told_busy) = self.gates.report();
-        for set in self.sets.all() {
-            set.trunks.report(&mut entry);
-        }
         if entry.sha1 {
             entry
                 .warnings
@@ -181,60 +158,38 @@ impl Teleport {
     }
 
     fn peer(&self) -> String {
-        format!("proxy {}", self.addresses())
+        format!("proxy {}", addresses(&self.settings))
     }
 
-    /// Where it listens, for messages.
-    fn addresses(&self) -> String {
-        self.settings.proxies().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-    }
-
-    async fn set(&self, ask: &Ask) -> Result<Arc<Set>, Failure> {
-        self.sets.of(ask, |way| self.new_set(way)).await
-    }
-
-    fn new_set(&self, way: Way) -> Set {
-        let gate = self.gates.dialled(&self.proxy);
-        let circuit = way.circuit(&gate);
-        let Way { login, watched, .. } = way;
-        let terms = Terms {
-            upstream: self.settings.name.clone(),
-            peer: self.peer(),
-            keepalive: self.settings.keepalive,
-            streams_per_trunk: self.settings.streams_per_trunk as u64,
-            max_age: self.settings.max_age,
-            meter: self.meter.clone(),
-            gate,
-            circuit,
-            dial_timeout: self.settings.connect_timeout,
-        };
+    fn dial(&self, way: &Way) -> (Dial, Recording) {
         let (logins, records) = (Logins::default(), Arc::new(AtomicBool::new(false)));
         let dialler = Arc::new(Dialler {
             servers: self.servers.clone(),
-            login,
+            login: way.login.clone(),
             cluster: self.settings.cluster.clone(),
             known_hosts: self.settings.known_hosts.clone(),
             connect_timeout: self.settings.connect_timeout,
-            watched: watched.clone(),
+            watched: way.watched.clone(),
             logins: logins.clone(),
             records: records.clone(),
             budget: self.budget.clone(),
         });
-        let dial = Box::new(move || {
+        let dial = dial_by(move || {
             let dialler = dialler.clone();
-            Box::pin(async move { dialler.dial().await })
-                as std::pin::Pin<Box<dyn Future<Output = Dialled> + Send>>
+            async move { dialler.dial().await }
         });
-        let trunks = Trunks::new(terms, dial, self.failures.clone());
-        Set { trunks, watched, logins, records }
+        (dial, Recording { logins, records })
     }
 }
 
-impl Set {
-    /// A caller that does not say its login may use any the certificate names.
-    async fn allow_all_logins(&self) {
-        if let Ok(identity) = usable(&self.watched).await {
-            identity.principals().iter().for_each(|login| self.logins.allow(login));
-        }
+/// Where it listens, for messages.
+fn addresses(settings: &config::Upstream) -> String {
+    settings.proxies().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// A caller that does not say its login may use any the certificate names.
+async fn allow_all(logins: &Logins, watched: &Arc<Watched>) {
+    if let Ok(identity) = usable(watched).await {
+        identity.principals().iter().for_each(|login| logins.allow(login));
     }
 }

@@ -33,6 +33,14 @@ const REJOINING: Duration = Duration::from_secs(30);
 /// Dials one connection; how is the upstream's business.
 pub(super) type Dial = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Dialled> + Send>> + Send + Sync>;
 
+/// A [`Dial`] of that function.
+pub(super) fn dial_by<F>(dial: impl Fn() -> F + Send + Sync + 'static) -> Dial
+where
+    F: Future<Output = Dialled> + Send + 'static,
+{
+    Box::new(move || Box::pin(dial()))
+}
+
 /// What came of a dial.
 pub struct Dialled {
     /// The generation of the identity that was used.
