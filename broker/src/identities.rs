@@ -10,7 +10,6 @@ use crate::identity::{Source, Watched};
 use crate::text::one_line;
 use natssh_wire::status::{Identity, IdentityState};
 use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
@@ -25,8 +24,7 @@ pub fn run(json: bool) -> ExitCode {
         Ok(settings) => settings,
         Err(complaints) => return fail(&format!("natssh: {}", complaints.to_failure())),
     };
-    let agent = std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty()).map(PathBuf::from);
-    let found = look(&settings, agent.as_ref());
+    let found = look(&settings);
     let text = if json {
         serde_json::to_string_pretty(&found).map(|text| text + "\n").unwrap_or_default()
     } else {
@@ -46,13 +44,12 @@ fn fail(line: &str) -> ExitCode {
 }
 
 /// All of them, each read on a thread of its own: one slow agent costs [`LIMIT`] once.
-fn look(settings: &Settings, agent: Option<&PathBuf>) -> Vec<Identity> {
+fn look(settings: &Settings) -> Vec<Identity> {
     let reading: Vec<_> = settings
         .identities
         .iter()
         .map(|(name, source)| {
-            let of_caller = matches!(source, Source::Agent(None));
-            let read = if of_caller { Source::Agent(agent.cloned()) } else { source.clone() };
+            let read = source.for_this_process();
             let (told, answer) = mpsc::sync_channel(1);
             let named = name.clone();
             std::thread::spawn(move || {
@@ -100,7 +97,7 @@ fn page(identities: &[Identity], now: u64) -> String {
 
 /// One identity. What is unknown has no line.
 fn block(identity: &Identity, now: u64) -> String {
-    let mut text = format!("{}: {}\n", one_line(&identity.name), word(identity.state));
+    let mut text = format!("{}: {}\n", one_line(&identity.name), identity.state.in_words());
     let mut line = |label: &str, value: String| {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  {label:<9}{}", one_line(&value));
@@ -143,16 +140,6 @@ fn moment(unix: u64, now: u64) -> String {
             format!("{} ({distance})", humantime::format_rfc3339_seconds(time))
         }
         _ => "never".into(),
-    }
-}
-
-fn word(state: IdentityState) -> &'static str {
-    match state {
-        IdentityState::Valid => "valid",
-        IdentityState::Expiring => "expires soon",
-        IdentityState::Expired => "expired",
-        IdentityState::NotYetValid => "not yet valid",
-        IdentityState::Unusable => "unusable",
     }
 }
 

@@ -306,6 +306,16 @@ impl Source {
             Self::Agent(_) => "agent",
         }
     }
+
+    /// The same, where this process is the caller whose agent is meant.
+    #[must_use]
+    pub fn for_this_process(&self) -> Self {
+        let agent = || std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty()).map(PathBuf::from);
+        match self {
+            Self::Agent(None) => Self::Agent(agent()),
+            other => other.clone(),
+        }
+    }
 }
 
 /// For a person: `tsh profile example.com`, `identity file /path`.

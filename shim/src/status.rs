@@ -5,9 +5,7 @@ use crate::table::Table;
 use crate::words::{bytes, count, duration, milliseconds, now, one_line, relative};
 use crate::{NO_BROKER, complain, place};
 use natssh_wire::request::encode_get;
-use natssh_wire::status::{
-    Breaker, BreakerState, FailureRecord, Identity, IdentityState, Status, Upstream, UpstreamState,
-};
+use natssh_wire::status::{Breaker, BreakerState, FailureRecord, Identity, Status, Upstream, UpstreamState};
 use natssh_wire::{Failure, FailureKind, VERSION};
 use std::io::Write;
 use std::path::Path;
@@ -227,7 +225,7 @@ fn identities(identities: &[Identity], now: u64) -> String {
     for identity in identities {
         table.row(vec![
             one_line(&identity.name),
-            identity_word(identity.state).into(),
+            identity.state.in_words().into(),
             identity.user.as_deref().map(one_line).unwrap_or_default(),
             one_line(&identity.principals.join(", ")),
             identity.valid_until.map(|until| relative(until, now)).unwrap_or_default(),
@@ -239,16 +237,6 @@ fn identities(identities: &[Identity], now: u64) -> String {
         }
     }
     table.render() + &notes
-}
-
-fn identity_word(state: IdentityState) -> &'static str {
-    match state {
-        IdentityState::Valid => "valid",
-        IdentityState::Expiring => "expiring",
-        IdentityState::Expired => "expired",
-        IdentityState::NotYetValid => "not yet valid",
-        IdentityState::Unusable => "unusable",
-    }
 }
 
 fn failures(failures: &[FailureRecord], now: u64) -> String {

@@ -7,7 +7,6 @@ use crate::failures::unix_now;
 use crate::identity::{Identity, IdentityError, Source, Validity};
 use crate::text::in_words;
 use natssh_wire::{Failure, FailureKind};
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// Files are quick; an agent may wait for a person, and is not waited for.
@@ -53,11 +52,7 @@ pub(super) fn gather(settings: Option<&Settings>) -> Vec<Known> {
 }
 
 fn look(name: &str, source: &Source) -> Known {
-    let source = match source {
-        // The caller's agent is this caller's.
-        Source::Agent(None) => Source::Agent(std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from)),
-        other => other.clone(),
-    };
+    let source = source.for_this_process();
     let words = source.to_string();
     let asked = (name.to_owned(), source);
     let loaded = within(LIMIT, move || Identity::load(&asked.0, &asked.1, 0));

@@ -229,6 +229,18 @@ pub enum IdentityState {
 }
 
 impl IdentityState {
+    /// For people.
+    #[must_use]
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::Expiring => "expiring",
+            Self::Expired => "expired",
+            Self::NotYetValid => "not yet valid",
+            Self::Unusable => "unusable",
+        }
+    }
+
     /// Whether it may be used now.
     #[must_use]
     pub fn is_good(self) -> bool {
