@@ -154,14 +154,20 @@ fn a_frozen_node_holds_up_nobody_else() {
 fn two_hundred_connections_see_nothing_of_a_replaced_certificate() {
     need!("ssh", "sshd");
     let world = Plan::new().start();
-    // What ssh itself shows the nodes stays as it is: the story is the broker's.
-    let own = world.path().join("own");
+    // What ssh itself shows the nodes, and trusts, stays as it is: the story is the broker's, and ssh, which
+    // reads each file once, may meet one half-written.
     let key = world.credentials.openssh_key();
-    std::fs::copy(&key, &own).unwrap();
-    std::fs::copy(key.with_file_name("id_lab-cert.pub"), world.path().join("own-cert.pub")).unwrap();
-    let config = std::fs::read_to_string(world.ssh_config_path()).unwrap();
-    let (theirs, ours) = (key.display().to_string(), own.display().to_string());
-    std::fs::write(world.ssh_config_path(), config.replace(&theirs, &ours)).unwrap();
+    let mut config = std::fs::read_to_string(world.ssh_config_path()).unwrap();
+    for (theirs, ours) in [
+        (key.clone(), "own"),
+        (key.with_file_name("id_lab-cert.pub"), "own-cert.pub"),
+        (world.credentials.known_hosts(), "own-known_hosts"),
+    ] {
+        let ours = world.path().join(ours);
+        std::fs::copy(&theirs, &ours).unwrap();
+        config = config.replace(&theirs.display().to_string(), &ours.display().to_string());
+    }
+    std::fs::write(world.ssh_config_path(), config).unwrap();
 
     let held = open_ssh(&world, "worker");
     let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
