@@ -29,5 +29,6 @@ pub mod run;
 pub mod splice;
 pub mod ssh;
 pub mod ssh_config;
+pub mod target;
 pub mod text;
 pub mod upstream;

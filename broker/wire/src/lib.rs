@@ -4,16 +4,20 @@
 //! bytes. PROTOCOL.md is the same thing in prose, for those who write Python.
 
 pub mod environment;
+pub mod exec;
 pub mod failure;
+pub mod frame;
 pub mod head;
 pub mod node;
 pub mod paths;
 pub mod request;
 pub mod status;
+pub mod word;
 
 pub use failure::{Failure, FailureKind};
 pub use node::NodeAddr;
 pub use request::ConnectRequest;
+pub use word::Word;
 
 /// The version of the local API, sent as `Natssh-Protocol` by both sides.
 ///
