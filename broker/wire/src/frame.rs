@@ -4,6 +4,8 @@
 //! (big-endian), and that. A client that goes away before its last frame has
 //! given the command up, as an ssh that was killed has.
 
+pub mod pieces;
+
 use crate::Failure;
 use std::fmt;
 

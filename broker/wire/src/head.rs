@@ -110,7 +110,7 @@ fn read_head(head: &[u8]) -> Result<ResponseHead, String> {
     let mut lines = text.split("\r\n");
     let code = lines.next().and_then(|line| line.split(' ').nth(1)).unwrap_or_default();
     let status = match code.parse::<u16>() {
-        Ok(status @ 200..=599) if code.len() == 3 => status,
+        Ok(status @ (101 | 200..=599)) if code.len() == 3 => status,
         _ => return Err(format!("the answer has the status {code:?}")),
     };
     let mut answer = ResponseHead { status, protocol: None, content_length: None, consumed: head.len() };
@@ -163,7 +163,7 @@ mod tests {
             (b"HTTP/1.1 200 OK\n", "0x0a"),
             (b"HTTP/1.1 200 OK\rX", "0x0d"),
             (b"HTTP/1.1 20 OK\r\n\r\n", "status"),
-            (b"HTTP/1.1 101 Switching\r\n\r\n", "status"),
+            (b"HTTP/1.1 100 Continue\r\n\r\n", "status"),
             (b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n", "header line"),
             (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "Content-Length"),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "second"),

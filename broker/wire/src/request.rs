@@ -3,6 +3,7 @@
 //! No I/O. Clients encode here; the broker, whose framing is hyper's, reads the
 //! same headers with [`ConnectRequest::parse`] and [`check_protocol`].
 
+use crate::exec::{EXEC_BODY_LIMIT, ExecRequest, UPGRADE};
 use crate::{Failure, FailureKind, NodeAddr, PROTOCOL};
 use std::time::Duration;
 
@@ -92,6 +93,33 @@ pub fn encode_post(path: &str) -> Result<Vec<u8>, Failure> {
     let mut head = start("POST", path)?;
     head.push_str("Content-Length: 0\r\nConnection: close\r\n\r\n");
     Ok(head.into_bytes())
+}
+
+/// `POST /v1/exec`: once it is answered with 101, the connection carries frames.
+///
+/// # Errors
+/// When the body is longer than [`EXEC_BODY_LIMIT`].
+pub fn encode_exec(request: &ExecRequest) -> Result<Vec<u8>, Failure> {
+    encode_call("/v1/exec", &format!("Connection: Upgrade\r\nUpgrade: {UPGRADE}\r\n"), request)
+}
+
+/// `POST /v1/resolve`: what would become of that call.
+///
+/// # Errors
+/// When the body is longer than [`EXEC_BODY_LIMIT`].
+pub fn encode_resolve(request: &ExecRequest) -> Result<Vec<u8>, Failure> {
+    encode_call("/v1/resolve", "Connection: close\r\n", request)
+}
+
+fn encode_call(path: &str, connection: &str, request: &ExecRequest) -> Result<Vec<u8>, Failure> {
+    // Plain data with string keys cannot fail to become JSON.
+    let body = serde_json::to_vec(request).unwrap_or_default();
+    if body.len() > EXEC_BODY_LIMIT {
+        return Err(bad(format!("words and environment take more than {} MiB", EXEC_BODY_LIMIT >> 20)));
+    }
+    let head = start("POST", path)?;
+    let length = format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
+    Ok([head.as_bytes(), connection.as_bytes(), length.as_bytes(), &body].concat())
 }
 
 /// A request that every version answers, because it says none: how a broker of another version is stopped.
@@ -200,6 +228,21 @@ fn bad(message: String) -> Failure {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_call_of_ssh_is_these_bytes() {
+        let call = ExecRequest { words: vec!["web".into(), "true".into()], ..ExecRequest::default() };
+        let body = r#"{"words":["web","true"],"directory":"","environment":[],"terminals":{"stdin":false,"stdout":false,"stderr":false}}"#;
+        let expected = format!(
+            "POST /v1/exec HTTP/1.1\r\nHost: natssh\r\nNatssh-Protocol: 1\r\nConnection: Upgrade\r\nUpgrade: natssh-exec\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        assert_eq!(String::from_utf8(encode_exec(&call).unwrap()).unwrap(), expected);
+        assert!(encode_resolve(&call).unwrap().starts_with(b"POST /v1/resolve HTTP/1.1\r\n"));
+        let long = ExecRequest { words: vec![vec![b'x'; EXEC_BODY_LIMIT].into()], ..call };
+        assert_eq!(encode_exec(&long).unwrap_err().kind, FailureKind::BadRequest);
+    }
 
     #[test]
     fn a_connect_request_is_these_bytes() {
