@@ -11,6 +11,7 @@ pub mod head;
 pub mod node;
 pub mod paths;
 pub mod request;
+pub mod ssh_words;
 pub mod status;
 pub mod word;
 
