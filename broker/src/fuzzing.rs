@@ -9,7 +9,8 @@ use crate::known_hosts::{Dialect, HostNames, KnownHosts, Line, lookup_name};
 use crate::text::one_line;
 use natssh_wire::head::{Decoded, decode_failure, decode_response};
 use natssh_wire::request::{MAX_TIMEOUT, check_protocol, percent_decode, percent_encode};
-use natssh_wire::{ConnectRequest, status};
+use natssh_wire::ssh_words::Invocation;
+use natssh_wire::{ConnectRequest, Word, status};
 
 pub use crate::config::fuzzing::config;
 pub use crate::doctor::fuzzing::ansible_cfg;
@@ -21,7 +22,7 @@ pub use crate::upstream::fuzzing::{command_stderr, refusal};
 pub type Reader = fn(&[u8]);
 
 /// Each reader by the name of its folder in `fuzz/corpus`.
-pub const READERS: [(&str, Reader); 13] = [
+pub const READERS: [(&str, Reader); 14] = [
     ("agent_answer", agent_answer),
     ("ansible_cfg", ansible_cfg),
     ("answer", answer),
@@ -34,6 +35,7 @@ pub const READERS: [(&str, Reader); 13] = [
     ("one_line_text", one_line_text),
     ("refusal", refusal),
     ("request", request),
+    ("ssh_words", ssh_words),
     ("tsh_profile", tsh_profile),
 ];
 
@@ -76,6 +78,27 @@ pub fn request(bytes: &[u8]) {
     let find = |name: &str| again.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| *v);
     let target = first.strip_prefix("CONNECT ").and_then(|rest| rest.strip_suffix(" HTTP/1.1"));
     assert_eq!(ConnectRequest::parse(target.expect("a request"), find), Ok(request));
+}
+
+/// The words of a call of ssh, parted by NULs: what `ssh -G` is given of them means the same call, runs nothing
+/// and writes to no file.
+pub fn ssh_words(bytes: &[u8]) {
+    let words: Vec<Word> = bytes.split(|byte| *byte == 0).map(|word| word.to_vec().into()).collect();
+    let Ok(call) = Invocation::parse(&words) else { return };
+    let options = call.option_words();
+    let again = Invocation::parse(&options).expect("what was understood is understood again");
+    assert_eq!(again.option_words(), options);
+    assert_eq!(again.destination(), call.destination());
+    assert_eq!(again.login(), call.login());
+    assert_eq!(again.log_level(), call.log_level());
+    assert!(again.command().is_none() && !again.is_subsystem() && again.log_file().is_none());
+    for keyword in ["BatchMode", "ProxyCommand", "RequestTTY"] {
+        assert_eq!(again.setting(keyword), call.setting(keyword));
+    }
+    if let Some(command) = call.command() {
+        assert!(bytes.len() >= command.len(), "a command out of nothing: {command:?}");
+    }
+    let _ = call.demands_real_ssh();
 }
 
 /// A known_hosts file in both dialects: each line means what it means alone, and is written as it is read.
