@@ -10,6 +10,7 @@ pub mod frame;
 pub mod head;
 pub mod node;
 pub mod paths;
+pub mod real_ssh;
 pub mod request;
 pub mod ssh_words;
 pub mod status;
