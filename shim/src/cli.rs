@@ -44,6 +44,13 @@ pub(crate) enum Command {
         #[arg(value_name = "HOST", trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<OsString>,
     },
+    /// Do what ssh would do; needed only for a host whose name is one of these commands (see docs/ssh.md).
+    #[command(disable_help_flag = true)]
+    Ssh {
+        /// Options, host and command, as for ssh.
+        #[arg(value_name = "HOST", trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
+    },
     /// Start, stop and look after the broker.
     Broker {
         #[command(subcommand)]
@@ -155,9 +162,9 @@ pub(crate) enum Broker {
 }
 
 /// Shows help, or what was wrong with the words.
-pub(crate) fn explain(usage: &clap::Error) -> ExitCode {
+pub(crate) fn explain(usage: &clap::Error, words: &[OsString]) -> ExitCode {
     let _ = usage.print();
-    let for_ssh = std::env::args_os().nth(1).is_some_and(|word| word == "proxy");
+    let for_ssh = words.first().is_some_and(|word| word == "proxy");
     match usage.exit_code() {
         0 => ExitCode::SUCCESS,
         _ if for_ssh => ExitCode::from(crate::UNREACHABLE),

@@ -1,4 +1,4 @@
-//! `natssh`: the small program that asks the broker.
+//! `natssh`: the small program that asks the broker, and stands where ssh stood.
 //!
 //! It starts in about the time of `/bin/true`: no configuration is read, no
 //! runtime is started, and what needs either is `natssh-broker`, which it
@@ -9,14 +9,18 @@ mod call;
 mod cli;
 mod completions;
 mod pass_fd;
+mod personality;
 mod place;
 mod program;
 mod proxy;
+mod real_ssh;
 mod relay;
 mod retry;
+mod ssh;
 mod start;
 mod status;
 mod table;
+mod voice;
 mod watch;
 mod why;
 mod words;
@@ -24,6 +28,8 @@ mod words;
 use clap::Parser;
 use cli::{Cli, Command};
 use natssh_wire::Failure;
+use personality::Personality;
+use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
 /// The exit status of "could not reach", as ssh and Ansible know it.
@@ -33,9 +39,15 @@ const NO_BROKER: u8 = 3;
 
 fn main() -> ExitCode {
     let begun = std::time::Instant::now();
-    let cli = match Cli::try_parse() {
+    let all: Vec<OsString> = std::env::args_os().collect();
+    let words = match personality::of(&all) {
+        Personality::Ssh(words) => return ssh::run(words),
+        Personality::Natssh(words) => words,
+    };
+    let named = std::iter::once(OsStr::new("natssh")).chain(words.iter().map(OsString::as_os_str));
+    let cli = match Cli::try_parse_from(named) {
         Ok(cli) => cli,
-        Err(usage) => return cli::explain(&usage),
+        Err(usage) => return cli::explain(&usage, words),
     };
     let done = match cli.command {
         Command::Proxy(asked) => return proxy::run(&asked, begun),
@@ -49,6 +61,7 @@ fn main() -> ExitCode {
         Command::Identities { words } => Err(program::become_broker("identities", &words)),
         Command::Completions { shell } => completions::run(shell),
         Command::Config { words } => Err(program::become_broker("config", &words)),
+        Command::Ssh { words } => return ssh::run(&words),
     };
     done.unwrap_or_else(|failure| complain(&failure, 1))
 }

@@ -31,7 +31,7 @@ pub(super) fn of(call: &Invocation) -> Option<Demand> {
 }
 
 /// What connects to nothing first: beside it, the others do not matter.
-const TABLE: [(char, Tunnel, &str); 20] = [
+pub(super) const TABLE: [(char, Tunnel, &str); 20] = [
     ('G', Tunnel::Never, "-G prints the configuration"),
     ('O', Tunnel::Never, "-O controls a master of ssh's own"),
     ('Z', Tunnel::Never, "-Z prints public keys"),

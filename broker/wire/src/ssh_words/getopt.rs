@@ -5,9 +5,9 @@ use super::setting::Setting;
 use crate::word::Word;
 
 /// The letters that stand alone.
-const FLAGS: &[u8] = b"1246ACGKMNTVXYZafgknqstvxy";
+pub(super) const FLAGS: &[u8] = b"1246ACGKMNTVXYZafgknqstvxy";
 /// The letters that take a value: the rest of their word, or the next one.
-const VALUES: &[u8] = b"BDEFIJLOPQRSWbceilmopw";
+pub(super) const VALUES: &[u8] = b"BDEFIJLOPQRSWbceilmopw";
 /// How a call itself runs: nothing that `ssh -G` should be asked about. With `-s` or `-f` it refuses to answer
 /// where there is no command, and with `-E` it would write to that file.
 const NO_SETTINGS: &[u8] = b"EGfns";

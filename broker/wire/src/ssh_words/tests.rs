@@ -229,6 +229,24 @@ fn some_words_alone_demand_the_real_ssh() {
     }
 }
 
+#[test]
+fn the_documentation_tells_of_every_option() {
+    let text = include_str!("../../../../docs/ssh.md");
+    let mut told = Vec::new();
+    for row in text.lines().filter(|line| line.starts_with("| `-")) {
+        let cells: Vec<_> = row.split(" | ").collect();
+        for letter in cells[0].split('`').filter_map(|word| word.strip_prefix('-')?.chars().next()) {
+            let demand = demand::TABLE.iter().any(|(known, ..)| *known == letter) || "1QV".contains(letter);
+            assert_eq!(cells[1], if demand { "real ssh" } else { "natssh" }, "-{letter}");
+            told.push(u8::try_from(letter).unwrap());
+        }
+    }
+    let mut known = [getopt::FLAGS, getopt::VALUES].concat();
+    known.sort_unstable();
+    told.sort_unstable();
+    assert_eq!(String::from_utf8(told), String::from_utf8(known));
+}
+
 proptest! {
     /// What `ssh -G` is given means the same call, without what it should not know.
     #[test]
