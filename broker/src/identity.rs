@@ -11,6 +11,7 @@ mod file;
 mod files;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+mod key_file;
 mod keys;
 pub mod lifetime;
 mod notice;
@@ -27,6 +28,7 @@ mod torn_tests;
 
 pub use agent::AgentKey;
 pub use error::{AgentFault, FileFault, IdentityError};
+pub use key_file::{KeyFile, Private, read_user_certificate};
 pub use lifetime::Validity;
 pub use watch::{Snapshot, Watched};
 

@@ -26,6 +26,7 @@ pub mod proxy_command;
 pub mod reach;
 pub mod routes;
 pub mod run;
+pub mod session;
 pub mod splice;
 pub mod ssh;
 pub mod ssh_config;

@@ -2,8 +2,11 @@
 //! this folder know the SSH library.
 
 mod agent;
+mod algorithms;
+mod authenticate;
 mod callbacks;
 mod channel;
+mod command;
 mod connect;
 mod first_word;
 #[cfg(any(test, fuzzing))]
@@ -11,12 +14,21 @@ pub(crate) mod fuzzing;
 mod guard;
 pub mod host_key;
 mod inbox;
+mod mailbox;
+mod offer;
+mod outputs;
 mod refused_open;
 mod signer;
 
 pub use agent::Logins;
+pub use authenticate::NotAdmitted;
 pub use callbacks::{Ended, HostCheck};
 pub use channel::{Channel, Gone};
-pub use connect::{Connection, Hello, OpenError, Target};
+pub use command::CommandChannel;
+pub use connect::{Connection, Hello, NotConnected, OpenError, Target};
 pub use inbox::{Budget, End, TOTAL_LIMIT};
+pub use mailbox::Keeping;
+pub use offer::KeyOffer;
+pub use outputs::{DISK_LIMIT, Event, MEMORY_LIMIT, Stores, Unread};
 pub use refused_open::{Code, RefusedOpen};
+pub use signer::Signer;

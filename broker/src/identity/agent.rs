@@ -8,6 +8,7 @@ use super::error::{AgentFault, IdentityError};
 use super::{Credential, Found, SshFiles};
 use crate::known_hosts::KnownHosts;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, sockopt};
+use ssh_key::public::KeyData;
 use ssh_key::{Certificate, PublicKey};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -30,6 +31,15 @@ impl AgentKey {
         match self {
             Self::Certificate(certificate) => Some(certificate),
             Self::Key(_) => None,
+        }
+    }
+
+    /// The key, under whatever certificate.
+    #[must_use]
+    pub fn key_data(&self) -> &KeyData {
+        match self {
+            Self::Certificate(certificate) => certificate.public_key(),
+            Self::Key(key) => key.key_data(),
         }
     }
 }
@@ -62,6 +72,14 @@ pub(super) fn find(socket: Option<&Path>) -> Result<Found, IdentityError> {
 /// # Errors
 /// `Agent`, when it does not answer in time or not in its protocol.
 pub fn list(socket: &Path) -> Result<Vec<AgentKey>, IdentityError> {
+    list_as_held(socket).map(in_order_of_use)
+}
+
+/// The same in the agent's own order, which is ssh's.
+///
+/// # Errors
+/// The same.
+pub fn list_as_held(socket: &Path) -> Result<Vec<AgentKey>, IdentityError> {
     let silent = |error: io::Error| {
         let why = match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
@@ -73,7 +91,7 @@ pub fn list(socket: &Path) -> Result<Vec<AgentKey>, IdentityError> {
     };
     let answer = exchange(socket).map_err(silent)?;
     let blobs = decode(&answer).ok_or_else(|| silent(io::Error::other("its answer makes no sense")))?;
-    Ok(in_order_of_use(blobs.into_iter().filter_map(key_of).collect()))
+    Ok(blobs.into_iter().filter_map(key_of).collect())
 }
 
 /// Certificates before keys, Teleport's before others, and what lasts longest before the rest.

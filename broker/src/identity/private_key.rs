@@ -10,8 +10,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use rsa::pkcs1::DecodeRsaPrivateKey as _;
 use rsa::pkcs8::DecodePrivateKey as _;
-use ssh_key::PrivateKey;
 use ssh_key::private::{EcdsaKeypair, Ed25519Keypair, KeypairData, RsaKeypair};
+use ssh_key::{PrivateKey, PublicKey};
 use zeroize::Zeroizing;
 
 /// The first private key in a text.
@@ -32,6 +32,13 @@ pub(super) fn parse(text: &str) -> Result<PrivateKey, FileFault> {
     };
     let keypair = keypair.ok_or_else(|| garbage(format!("the {:?} in it is damaged", block.label)))?;
     PrivateKey::new(keypair, "").map_err(|error| garbage(error.to_string()))
+}
+
+/// The public half, where a text shows it beside a private one that cannot be read: OpenSSH's own form does.
+#[must_use]
+pub(super) fn public_half(text: &str) -> Option<PublicKey> {
+    let block = Block::first_private_key(text).ok().filter(|block| block.label == "OPENSSH PRIVATE KEY")?;
+    PrivateKey::from_bytes(&block.decode().ok()?).ok().map(|key| key.public_key().clone())
 }
 
 /// What stands between `-----BEGIN label-----` and `-----END label-----`.
@@ -144,7 +151,6 @@ mod tests {
     use super::*;
     use crate::identity::testing::{ed25519, ssh_keygen};
     use proptest::prelude::*;
-    use ssh_key::PublicKey;
     use std::fs;
 
     /// A key by the real ssh-keygen: what it wrote, and the public half that it says.

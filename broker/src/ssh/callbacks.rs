@@ -1,19 +1,22 @@
 //! What the SSH library calls while a connection lives.
 //!
-//! Nothing here waits: each callback runs inside the connection's own loop,
-//! and what it waits for, all channels of the connection wait for.
+//! Each callback runs inside the connection's own loop, and what it waits for, all channels of the connection wait
+//! for. So nothing here waits, but for one thing: a command's output that there is no place for, see
+//! [`Outputs::take`](super::outputs::Outputs::take).
 
 use super::agent::Offer;
 use super::host_key::Presented;
-use super::inbox::{Budget, End, Inbox, Kept};
+use super::inbox::{End, Kept};
+use super::mailbox::{Keeping, Mailbox};
+use super::outputs::Exit;
 use super::refused_open::RefusedOpens;
 use natssh_wire::{Failure, FailureKind};
 use russh::client::{ChannelOpenHandle, DisconnectReason, Handler, Msg, Session};
 use russh::keys::{Algorithm, PublicKeyOrCertificate};
-use russh::{Channel, ChannelId, ChannelOpenFailure};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Sig};
 use std::collections::HashMap;
 use std::io::ErrorKind;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -23,6 +26,9 @@ pub type HostCheck = Box<dyn Fn(&Presented<'_>) -> Result<(), Failure> + Send>;
 
 /// Begins the reason of a connection that the server ended with words.
 pub(super) const BY_SERVER: &str = "the server ended the connection: ";
+
+/// The kind of extended data that there is (RFC 4254, 5.2).
+const STDERR: u32 = 1;
 
 /// How a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,10 +50,23 @@ enum How {
     Broken,
 }
 
+/// One channel.
+struct Entry {
+    mailbox: Mailbox,
+    /// Whether its opener has it: bytes, and even its end, can come before.
+    claimed: bool,
+}
+
+impl Entry {
+    fn new(keeping: &Keeping) -> Self {
+        Self { mailbox: keeping.mailbox(), claimed: false }
+    }
+}
+
 /// What the callbacks and the connection's owner share.
 pub(super) struct Shared {
-    inboxes: Mutex<HashMap<ChannelId, Arc<Inbox>>>,
-    budget: Arc<Budget>,
+    channels: Mutex<HashMap<ChannelId, Entry>>,
+    keeping: Keeping,
     /// How the connection ended, once it has.
     pub(super) ended: watch::Sender<Option<Ended>>,
     /// Why the server's key was refused: the library itself says only "unknown key".
@@ -60,26 +79,58 @@ pub(super) struct Shared {
     pub(super) agent_offered: AtomicBool,
     /// True when the server proved its key with SHA-1 RSA.
     pub(super) sha1: AtomicBool,
+    /// Packets that came for its channels: signs of life.
+    pub(super) arrivals: AtomicU64,
 }
 
 impl Shared {
-    pub(super) fn new(budget: Arc<Budget>) -> Arc<Self> {
+    pub(super) fn new(keeping: Keeping) -> Arc<Self> {
         Arc::new(Self {
-            inboxes: Mutex::default(),
-            budget,
+            channels: Mutex::default(),
+            keeping,
             ended: watch::Sender::new(None),
             refused: Mutex::new(None),
             refused_opens: RefusedOpens::default(),
             server: OnceLock::new(),
             agent_offered: AtomicBool::new(false),
             sha1: AtomicBool::new(false),
+            arrivals: AtomicU64::new(0),
         })
     }
 
-    /// The inbox of a channel. It may be asked for by the opener or by the
-    /// first bytes, whichever comes first: bytes can follow the confirmation at once.
-    pub(super) fn inbox(&self, id: ChannelId) -> Arc<Inbox> {
-        self.lock().entry(id).or_insert_with(|| Arc::new(Inbox::new(self.budget.clone()))).clone()
+    /// The server has confirmed a channel: bytes can follow at once.
+    fn confirmed(&self, id: ChannelId) {
+        self.lock().entry(id).or_insert_with(|| Entry::new(&self.keeping));
+    }
+
+    /// Where the bytes of a channel go; nowhere once this side has closed it.
+    fn mailbox(&self, id: ChannelId) -> Option<Mailbox> {
+        self.arrivals.fetch_add(1, Ordering::Relaxed);
+        self.lock().get(&id).map(|entry| entry.mailbox.clone())
+    }
+
+    /// Hands a channel to its opener; none once the connection has ended.
+    pub(super) fn claim(&self, id: ChannelId) -> Option<Mailbox> {
+        let mut channels = self.lock();
+        // The opener hears of the confirmation a little before the callback does.
+        let entry = channels.entry(id).or_insert_with(|| Entry::new(&self.keeping));
+        entry.claimed = true;
+        let mailbox = entry.mailbox.clone();
+        let over = self.ended.borrow().is_some();
+        if over || mailbox.ended() {
+            channels.remove(&id);
+        }
+        (!over || mailbox.ended()).then_some(mailbox)
+    }
+
+    /// The server has closed a channel.
+    fn closed(&self, id: ChannelId) {
+        let mut channels = self.lock();
+        let Some(entry) = channels.get(&id) else { return };
+        entry.mailbox.end(End::Closed);
+        if entry.claimed {
+            channels.remove(&id);
+        }
     }
 
     /// Channels that are open now.
@@ -89,7 +140,7 @@ impl Shared {
 
     /// How long the quietest channel has been silent.
     pub(super) fn silence(&self) -> Option<Duration> {
-        self.lock().values().filter_map(|inbox| inbox.silence()).max()
+        self.lock().values().filter_map(|entry| entry.mailbox.silence()).max()
     }
 
     /// Forgets a channel that this side has closed.
@@ -97,22 +148,29 @@ impl Shared {
         self.lock().remove(&id);
     }
 
+    /// This side ends the connection.
+    pub(super) fn give_up(&self, reason: &str) {
+        self.finish(reason, How::Broken);
+    }
+
     fn finish(&self, reason: &str, how: How) {
         if self.ended.borrow().is_some() {
             return;
         }
         let reason: Arc<str> = reason.into();
-        let inboxes = std::mem::take(&mut *self.lock());
-        let silence =
-            inboxes.values().filter_map(|inbox| inbox.silence()).max().filter(|_| how == How::ByServer);
-        self.ended.send_replace(Some(Ended { reason: reason.clone(), channels: inboxes.len(), silence }));
-        for inbox in inboxes.into_values() {
-            inbox.end(End::Cut(reason.clone()));
+        // Told under the lock: nobody claims a channel in between.
+        let mut open = self.lock();
+        let channels: Vec<Mailbox> = open.drain().map(|(_, entry)| entry.mailbox).collect();
+        let silence = channels.iter().filter_map(Mailbox::silence).max().filter(|_| how == How::ByServer);
+        self.ended.send_replace(Some(Ended { reason: reason.clone(), channels: channels.len(), silence }));
+        drop(open);
+        for mailbox in channels {
+            mailbox.end(End::Cut(reason.clone()));
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ChannelId, Arc<Inbox>>> {
-        self.inboxes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ChannelId, Entry>> {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -121,7 +179,7 @@ pub(super) struct Callbacks {
     pub(super) shared: Arc<Shared>,
     pub(super) check: HostCheck,
     /// What the server may ask of the user's key, once it is offered to it.
-    pub(super) offer: Arc<Offer>,
+    pub(super) offer: Option<Arc<Offer>>,
 }
 
 /// The library drops its handler when the connection's task ends, also when that task panicked.
@@ -167,7 +225,7 @@ impl Handler for Callbacks {
         _window_size: u32,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        self.shared.inbox(id);
+        self.shared.confirmed(id);
         Ok(())
     }
 
@@ -184,7 +242,8 @@ impl Handler for Callbacks {
     }
 
     async fn data(&mut self, id: ChannelId, data: &[u8], session: &mut Session) -> Result<(), Self::Error> {
-        if self.shared.inbox(id).push(data) == Kept::Overflowed {
+        let Some(mailbox) = self.shared.mailbox(id) else { return Ok(()) };
+        if mailbox.stdout(data).await == Kept::Overflowed {
             self.shared.forget(id);
             session.close(id)?;
         }
@@ -194,32 +253,68 @@ impl Handler for Callbacks {
     async fn extended_data(
         &mut self,
         id: ChannelId,
-        _code: u32,
+        code: u32,
         data: &[u8],
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let Some(mailbox) = self.shared.mailbox(id).filter(|_| code == STDERR) else { return Ok(()) };
+        if mailbox.stderr(data).await == Kept::Overflowed {
+            self.shared.forget(id);
+            session.close(id)?;
+        }
+        Ok(())
+    }
+
+    async fn exit_status(
+        &mut self,
+        id: ChannelId,
+        status: u32,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        self.shared.inbox(id).push_stderr(data);
+        if let Some(outputs) = self.shared.mailbox(id).and_then(Mailbox::outputs) {
+            outputs.exited(Exit::Status(status));
+        }
+        Ok(())
+    }
+
+    async fn exit_signal(
+        &mut self,
+        id: ChannelId,
+        signal: Sig,
+        _core_dumped: bool,
+        _message: &str,
+        _language: &str,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        if let Some(outputs) = self.shared.mailbox(id).and_then(Mailbox::outputs) {
+            outputs.exited(Exit::Signal(super::command::signal_name(&signal)));
+        }
         Ok(())
     }
 
     async fn channel_success(&mut self, id: ChannelId, _session: &mut Session) -> Result<(), Self::Error> {
-        self.shared.inbox(id).reply(true);
+        if let Some(mailbox) = self.shared.mailbox(id) {
+            mailbox.reply(true);
+        }
         Ok(())
     }
 
     async fn channel_failure(&mut self, id: ChannelId, _session: &mut Session) -> Result<(), Self::Error> {
-        self.shared.inbox(id).reply(false);
+        if let Some(mailbox) = self.shared.mailbox(id) {
+            mailbox.reply(false);
+        }
         Ok(())
     }
 
     async fn channel_eof(&mut self, id: ChannelId, _session: &mut Session) -> Result<(), Self::Error> {
-        self.shared.inbox(id).eof();
+        if let Some(mailbox) = self.shared.mailbox(id) {
+            mailbox.eof();
+        }
         Ok(())
     }
 
     async fn channel_close(&mut self, id: ChannelId, _session: &mut Session) -> Result<(), Self::Error> {
-        self.shared.inbox(id).end(End::Closed);
-        self.shared.forget(id);
+        self.shared.closed(id);
         Ok(())
     }
 
@@ -229,12 +324,12 @@ impl Handler for Callbacks {
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        if !self.shared.agent_offered.load(Ordering::Relaxed) {
+        let offered = self.shared.agent_offered.load(Ordering::Relaxed);
+        let Some(offer) = self.offer.clone().filter(|_| offered) else {
             reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
             return Ok(());
-        }
+        };
         reply.accept().await;
-        let offer = self.offer.clone();
         tokio::spawn(async move { offer.serve(channel.into_stream()).await });
         Ok(())
     }

@@ -1,18 +1,20 @@
 //! One authenticated SSH connection over any byte stream.
 
 use super::agent::{Logins, Offer};
+use super::algorithms::{preferred, rsa_hashes};
+use super::authenticate::{Admitted, NotAdmitted, authenticate};
 use super::callbacks::{Callbacks, Ended, HostCheck, Shared, describe, handshake_failure};
 use super::channel::Channel;
+use super::command::CommandChannel;
 use super::guard::{Cut, Guarded, WRITE_STALL};
 use super::host_key::Expected;
-use super::inbox::Budget;
+use super::mailbox::{Keeping, Mailbox};
+use super::offer::KeyOffer;
 use super::refused_open::RefusedOpen;
-use super::signer::Signer;
-use crate::identity::{AgentKey, Credential};
+use crate::target::Algorithms;
 use natssh_wire::{Failure, FailureKind, NodeAddr};
-use russh::client::{self, AuthResult, Handle, Msg};
-use russh::keys::{Algorithm, Certificate, EcdsaCurve, HashAlg, PublicKey};
-use russh::{AgentAuthError, Disconnect, Preferred, SshId, cipher};
+use russh::client::{self, Handle, Msg};
+use russh::{ChannelId, ChannelWriteHalf, Disconnect, SshId};
 use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -30,22 +32,31 @@ pub struct Hello {
     pub peer: String,
     /// The SSH user name.
     pub login: String,
-    /// Proves it.
-    pub credential: Credential,
-    /// How many of its keys may be tried, one after the other; at least one is.
-    pub attempts: usize,
+    /// Prove it: shown one after the other.
+    pub offers: Vec<KeyOffer>,
+    /// Algorithm lists of the user's.
+    pub algorithms: Algorithms,
     /// What the server can be recognised by: asked for first in the key exchange.
     pub expected: Expected,
     /// Decides on the server's key.
     pub check: HostCheck,
     /// Logins that a recording proxy may use the identity for.
     pub agent_logins: Logins,
-    /// Memory for what channels leave unread.
-    pub budget: Arc<Budget>,
+    /// What becomes of bytes that its channels leave unread.
+    pub keeping: Keeping,
 }
 
-/// How long the end of a connection may take to be told after its last answer.
-const LAST_WORDS: Duration = Duration::from_millis(100);
+/// Why there is no connection.
+#[derive(Debug)]
+pub enum NotConnected {
+    /// The handshake failed.
+    Failed(Failure),
+    /// The server let nobody in.
+    NotAdmitted(NotAdmitted),
+    /// The library has no algorithm of this list of the user's.
+    NoAlgorithm(&'static str),
+}
+
 /// How long the goodbye may take before the byte stream is cut.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -61,52 +72,44 @@ impl Connection {
     /// Shakes hands over `stream`, which was dialled by the caller.
     ///
     /// # Errors
-    /// `Timeout` names the part of the handshake that was not answered by `deadline`.
-    pub async fn open<S>(stream: S, hello: Hello, deadline: Instant) -> Result<Self, Failure>
+    /// A `Timeout` names the part of the handshake that was not answered by `deadline`.
+    pub async fn open<S>(stream: S, hello: Hello, deadline: Instant) -> Result<Self, NotConnected>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let peer = hello.peer;
+        let config = library_config(&hello.expected, &hello.algorithms).map_err(NotConnected::NoAlgorithm)?;
         let (stream, cut) = Guarded::new(stream, WRITE_STALL);
-        let shared = Shared::new(hello.budget);
-        let signer = Signer::new(&hello.credential);
-        let offers = Proof::all_of(&hello.credential);
-        let Some(Proof { key, certificate }) = offers.first() else {
-            return Err(Failure::new(FailureKind::Identity, "the agent holds no key").hint("ssh-add -l"));
-        };
-        let offer = Arc::new(Offer {
-            signer: signer.clone(),
-            certificate: certificate.clone(),
-            key: key.clone(),
-            logins: hello.agent_logins,
-            peer: peer.clone(),
+        let shared = Shared::new(hello.keeping);
+        // A recording proxy is offered the key that is shown first, and no other.
+        let offer = hello.offers.first().map(|first| {
+            Arc::new(Offer {
+                signer: first.signer.clone(),
+                certificate: first.certificate.clone(),
+                key: first.key.clone(),
+                logins: hello.agent_logins,
+                peer: peer.clone(),
+            })
         });
         let callbacks = Callbacks { shared: shared.clone(), check: hello.check, offer };
-        let shake = client::connect_stream(library_config(&hello.expected), stream, callbacks);
+        let shake = client::connect_stream(config, stream, callbacks);
+        let failed = |failure| Err(NotConnected::Failed(failure));
         let mut handle = match timeout_at(deadline, shake).await {
             Ok(Ok(handle)) => handle,
-            Ok(Err(error)) => return Err(handshake_failure(&peer, &shared, &error)),
-            Err(_) => return Err(unanswered(&peer, "the key exchange")),
+            Ok(Err(error)) => return failed(handshake_failure(&peer, &shared, &error)),
+            Err(_) => return failed(unanswered(&peer, "the key exchange")),
         };
-        let login = hello.login;
-        let offers = &offers[..hello.attempts.clamp(1, offers.len())];
-        let auth = authenticate(&mut handle, &shared, &login, offers, &signer);
+        let hashes = rsa_hashes(&hello.algorithms);
+        let auth = authenticate(&mut handle, &shared, &hello.login, &hello.offers, &hashes);
+        let lost = |why: &str| Failure::new(FailureKind::Unreachable, format!("{peer} {why}"));
         match timeout_at(deadline, auth).await {
-            Ok(Ok(Admitted::Yes)) => {}
-            Ok(Ok(Admitted::No)) => {
-                let text = format!("{peer} refused {login:?} with this identity");
-                return Err(Failure::new(FailureKind::Denied, text));
+            Ok(Admitted::Yes) => {}
+            Ok(Admitted::No(not)) => return Err(NotConnected::NotAdmitted(not)),
+            Ok(Admitted::Lost(reason)) => {
+                return failed(lost(&format!("broke off authentication: {reason}")));
             }
-            Ok(Ok(Admitted::WantsMore)) => {
-                let text = format!("{peer} wants more of {login:?} than a key, and natssh has nothing more");
-                return Err(Failure::new(FailureKind::Denied, text));
-            }
-            Ok(Ok(Admitted::Lost(reason))) => {
-                let text = format!("{peer} broke off authentication: {reason}");
-                return Err(Failure::new(FailureKind::Unreachable, text));
-            }
-            Ok(Err(error)) => return Err(auth_failure(&peer, &error)),
-            Err(_) => return Err(unanswered(&peer, "authentication")),
+            Ok(Admitted::Closed) => return failed(lost("closed the connection during authentication")),
+            Err(_) => return failed(unanswered(&peer, "authentication")),
         }
         Ok(Self { handle, shared, cut: Mutex::new(Some(cut)) })
     }
@@ -147,6 +150,17 @@ impl Connection {
             drop(timeout(GOODBYE, connection.ended().wait_for(Option::is_some)).await);
             drop(cut);
         });
+    }
+
+    /// Packets that came for its channels: any number but the last one is a sign of life.
+    pub fn arrivals(&self) -> u64 {
+        self.shared.arrivals.load(Ordering::Relaxed)
+    }
+
+    /// Ends the connection for a reason of this side's, which its channels are told.
+    pub fn give_up(&self, reason: &str) {
+        self.shared.give_up(reason);
+        drop(self.cut.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// One round trip.
@@ -194,6 +208,22 @@ impl Connection {
         see_through(|caller| async move { drop(caller.send(connection.open_direct(target).await)) }).await
     }
 
+    /// Opens a session channel, on which nothing runs yet.
+    /// If the caller stops waiting, the channel is closed, also when its confirmation comes late.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; never `Refused`.
+    pub async fn command(self: &Arc<Self>) -> Result<CommandChannel, OpenError> {
+        let connection = self.clone();
+        see_through(|caller| async move { drop(caller.send(connection.open_command().await)) }).await
+    }
+
+    async fn open_command(&self) -> Result<CommandChannel, OpenError> {
+        let (id, mailbox, write) = self.claim(self.handle.channel_open_session().await).await?;
+        let outputs = mailbox.outputs().ok_or_else(unfit)?;
+        Ok(CommandChannel::new(id, outputs, write, self.shared.clone()))
+    }
+
     async fn open_direct(&self, target: Target) -> Result<Channel, OpenError> {
         let opened = match target {
             // The originator is for the server's log alone.
@@ -235,6 +265,16 @@ impl Connection {
 
     /// What the library opened, as a channel of ours.
     async fn channel(&self, opened: Result<russh::Channel<Msg>, russh::Error>) -> Result<Channel, OpenError> {
+        let (id, mailbox, write) = self.claim(opened).await?;
+        let inbox = mailbox.inbox().ok_or_else(unfit)?;
+        Ok(Channel::new(id, inbox, write, self.shared.clone()))
+    }
+
+    /// The parts of a channel that the library opened.
+    async fn claim(
+        &self,
+        opened: Result<russh::Channel<Msg>, russh::Error>,
+    ) -> Result<(ChannelId, Mailbox, ChannelWriteHalf<Msg>), OpenError> {
         let opened = match opened {
             Ok(opened) => opened,
             Err(russh::Error::ChannelOpenFailure(reason)) => {
@@ -243,11 +283,13 @@ impl Connection {
             Err(other) => return Err(self.lost(&other)),
         };
         let id = opened.id();
-        let inbox = self.shared.inbox(id);
         let (read, write) = opened.split();
         // With this half alive, the library would wait for its reader before it calls back.
         drop(read);
-        Ok(Channel::new(id, inbox, write, self.shared.clone()))
+        match self.shared.claim(id) {
+            Some(mailbox) => Ok((id, mailbox, write)),
+            None => Err(self.lost(&russh::Error::Disconnect)),
+        }
     }
 
     fn lost(&self, error: &russh::Error) -> OpenError {
@@ -291,177 +333,51 @@ pub enum OpenError {
     Lost(String),
 }
 
-/// The connection, or the key, failed in the middle of it.
-fn auth_failure(peer: &str, error: &AgentAuthError) -> Failure {
-    match error {
-        AgentAuthError::Send(_) => Failure::new(
-            FailureKind::Unreachable,
-            format!("{peer} closed the connection during authentication"),
-        ),
-        AgentAuthError::Key(error) => {
-            Failure::new(FailureKind::Identity, format!("the key would not sign for {peer}: {error}"))
-                .hint("ssh-add -l")
-        }
-    }
+/// A connection keeps bytes for one kind of channel.
+fn unfit() -> OpenError {
+    OpenError::Lost("the connection is for another kind of channel".into())
 }
 
 fn unanswered(peer: &str, part: &str) -> Failure {
     Failure::new(FailureKind::Timeout, format!("{peer} did not answer during {part}"))
 }
 
-/// One public key to be tried, with the certificate to show for it.
-struct Proof {
-    key: PublicKey,
-    certificate: Option<Certificate>,
-}
-
-impl Proof {
-    /// In the order in which to try them: a certificate before its bare key, an agent's keys as it lists them.
-    fn all_of(credential: &Credential) -> Vec<Self> {
-        match credential {
-            Credential::Key { key, certificate } => {
-                let with = |certificate| Self { key: key.public_key().clone(), certificate };
-                let certified = certificate.as_deref().cloned().map(|certificate| with(Some(certificate)));
-                certified.into_iter().chain([with(None)]).collect()
+impl NotConnected {
+    /// For who asked: `peer` is the server, `login` whom it was asked to let in.
+    #[must_use]
+    pub fn to_failure(self, peer: &str, login: &str) -> Failure {
+        let not = match self {
+            Self::Failed(failure) => return failure,
+            Self::NoAlgorithm(list) => {
+                return Failure::new(FailureKind::Protocol, format!("{peer}: natssh has nothing of {list}"));
             }
-            Credential::Agent { keys, .. } => {
-                let proof = |held: &AgentKey| match held {
-                    AgentKey::Certificate(certificate) => Self {
-                        key: PublicKey::from(certificate.public_key().clone()),
-                        certificate: Some((**certificate).clone()),
-                    },
-                    AgentKey::Key(key) => Self { key: (**key).clone(), certificate: None },
-                };
-                keys.iter().map(proof).collect()
-            }
-        }
-    }
-}
-
-/// What the server said to all keys.
-enum Admitted {
-    Yes,
-    No,
-    /// The key was right, and not enough.
-    WantsMore,
-    /// Nothing: the connection ended under the question.
-    Lost(Arc<str>),
-}
-
-/// Tries one key after the other. Servers count attempts, and ban: the caller chose how many.
-async fn authenticate(
-    handle: &mut Handle<Callbacks>,
-    shared: &Shared,
-    login: &str,
-    offers: &[Proof],
-    signer: &Signer,
-) -> Result<Admitted, AgentAuthError> {
-    let sha1 = shared.sha1.load(Ordering::Relaxed);
-    for Proof { key, certificate } in offers {
-        let hash = match key.algorithm() {
-            Algorithm::Rsa { .. } => rsa_hash(handle, sha1).await,
-            _ => None,
+            Self::NotAdmitted(not) => not,
         };
-        let (mut signer, key) = (signer.clone(), key.clone());
-        let answer = match certificate.clone() {
-            Some(certificate) => {
-                handle.authenticate_certificate_with(login, certificate, hash, &mut signer).await?
-            }
-            None => handle.authenticate_publickey_with(login, key, hash, &mut signer).await?,
-        };
-        match answer {
-            AuthResult::Success => return Ok(Admitted::Yes),
-            AuthResult::Failure { partial_success: true, .. } => return Ok(Admitted::WantsMore),
-            AuthResult::Failure { remaining_methods, .. } if remaining_methods.is_empty() => {
-                if let Some(reason) = lost(shared).await {
-                    return Ok(Admitted::Lost(reason));
-                }
-            }
-            AuthResult::Failure { .. } => {}
+        if not.wants_more {
+            let text = format!("{peer} wants more of {login:?} than a key, and natssh has nothing more");
+            return Failure::new(FailureKind::Denied, text);
         }
+        if let Some(why) = not.unsigned {
+            let text = format!("nothing was signed for {peer}: {why}");
+            return Failure::new(FailureKind::Identity, text).hint("ssh-add -l");
+        }
+        Failure::new(FailureKind::Denied, format!("{peer} refused {login:?} with this identity"))
     }
-    Ok(Admitted::No)
-}
-
-/// Why the connection ended without a word of the server's, if it did. The library calls that a refusal without
-/// further methods, and a path that broke must not pass for a server that refuses: those are asked no more for a while.
-async fn lost(shared: &Shared) -> Option<Arc<str>> {
-    let mut ended = shared.ended.subscribe();
-    // It is told on the way out of the connection's task, which has answered already.
-    let ended = timeout(LAST_WORDS, ended.wait_for(Option::is_some)).await.ok()?.ok()?;
-    let reason = ended.as_ref()?.reason.clone();
-    // A server that ends it with a word may well have refused: "Too many authentication failures".
-    (!reason.starts_with(super::callbacks::BY_SERVER)).then_some(reason)
-}
-
-/// A server that proves its own key with SHA-1 announces nothing better, and
-/// asking the library would wait a second for the announcement.
-async fn rsa_hash(handle: &Handle<Callbacks>, sha1: bool) -> Option<HashAlg> {
-    let newest = Some(HashAlg::Sha512);
-    if sha1 {
-        return None;
-    }
-    handle.best_supported_rsa_hash().await.ok().flatten().unwrap_or(newest)
 }
 
 /// One configuration for all connections to servers of which nothing special is expected, as most are.
-fn library_config(expected: &Expected) -> Arc<client::Config> {
+fn library_config(expected: &Expected, algorithms: &Algorithms) -> Result<Arc<client::Config>, &'static str> {
     static USUAL: OnceLock<Arc<client::Config>> = OnceLock::new();
-    let make = |expected: &Expected| {
-        Arc::new(client::Config {
-            client_id: SshId::Standard(Cow::Borrowed(concat!("SSH-2.0-natssh_", env!("CARGO_PKG_VERSION")))),
-            window_size: WINDOW,
-            preferred: preferred(expected),
-            nodelay: true,
-            ..client::Config::default()
-        })
-    };
-    if *expected == Expected::default() {
-        USUAL.get_or_init(|| make(expected)).clone()
-    } else {
-        make(expected)
+    let usual = *expected == Expected::default() && *algorithms == Algorithms::default();
+    if let Some(config) = USUAL.get().filter(|_| usual) {
+        return Ok(config.clone());
     }
-}
-
-/// The kinds of key that are expected come first, as in ssh (sshconnect2.c, order_hostkeyalgs): the server
-/// has several, and shows the one that is asked for. Certificates come before keys where an authority is
-/// known or nothing is, and SHA-1 RSA last: it is taken only from a server that has nothing else. AES-GCM
-/// first, as machines have it in hardware.
-fn preferred(expected: &Expected) -> Preferred {
-    let rsa = |hash| Algorithm::Rsa { hash };
-    let ecdsa = |curve| Algorithm::Ecdsa { curve };
-    let mut keys = vec![
-        Algorithm::Ed25519,
-        ecdsa(EcdsaCurve::NistP256),
-        ecdsa(EcdsaCurve::NistP384),
-        ecdsa(EcdsaCurve::NistP521),
-        rsa(Some(HashAlg::Sha512)),
-        rsa(Some(HashAlg::Sha256)),
-        rsa(None),
-    ];
-    let mut certificates = keys.clone();
-    let is_known = |kind: &Algorithm| match kind {
-        // A known RSA key says nothing of the hash to sign with.
-        Algorithm::Rsa { .. } => expected.keys.iter().any(|known| matches!(known, Algorithm::Rsa { .. })),
-        other => expected.keys.contains(other),
-    };
-    keys.sort_by_key(|kind| !is_known(kind));
-    if !expected.certificate && !expected.keys.is_empty() {
-        // Only a certificate's bare key could be recognised.
-        certificates.retain(is_known);
-    }
-    Preferred {
-        key: keys.into(),
-        host_key_certificates: certificates.into(),
-        cipher: vec![
-            cipher::AES_128_GCM,
-            cipher::AES_256_GCM,
-            cipher::CHACHA20_POLY1305,
-            cipher::AES_256_CTR,
-            cipher::AES_192_CTR,
-            cipher::AES_128_CTR,
-        ]
-        .into(),
-        ..Preferred::DEFAULT
-    }
+    let config = Arc::new(client::Config {
+        client_id: SshId::Standard(Cow::Borrowed(concat!("SSH-2.0-natssh_", env!("CARGO_PKG_VERSION")))),
+        window_size: WINDOW,
+        preferred: preferred(expected, algorithms)?,
+        nodelay: true,
+        ..client::Config::default()
+    });
+    Ok(if usual { USUAL.get_or_init(|| config).clone() } else { config })
 }

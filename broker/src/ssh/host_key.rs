@@ -13,7 +13,7 @@ mod error;
 #[cfg(test)]
 mod tests;
 
-pub use error::{Fault, HostKeyError, describe};
+pub use error::{Fault, HostKeyError, describe, kind};
 
 use crate::known_hosts::{KnownHosts, Line, Marker, Origin};
 use crate::pattern::glob_matches;

@@ -1,14 +1,14 @@
 //! Signing with an identity's key, wherever the key is.
 
-use crate::identity::Credential;
 use russh::AgentAuthError;
 use russh::keys::agent::AgentIdentity;
 use russh::keys::agent::client::AgentClient;
 use russh::keys::signature::Signer as _;
 use russh::keys::ssh_encoding::Encode;
 use russh::keys::ssh_key::private::KeypairData;
-use russh::keys::{self, HashAlg, PrivateKey};
-use std::path::PathBuf;
+use russh::keys::{self, HashAlg, PrivateKey, PublicKey};
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,17 +17,36 @@ const AGENT_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Signs with a key in memory, or asks an agent to.
 #[derive(Clone)]
-pub(super) enum Signer {
+pub enum Signer {
+    /// A key at hand.
     Key(Arc<PrivateKey>),
-    Agent(PathBuf),
+    /// An agent.
+    Agent {
+        /// Its socket.
+        socket: PathBuf,
+        /// The bare key that it holds, where a certificate is shown that it does not.
+        with: Option<Box<PublicKey>>,
+    },
+    /// Nobody: the public half is known, and the private one needs a person. Why, in lower case.
+    Locked(String),
+}
+
+/// No key material.
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(_) => f.write_str("Key(***)"),
+            Self::Agent { socket, .. } => f.debug_tuple("Agent").field(socket).finish(),
+            Self::Locked(why) => f.debug_tuple("Locked").field(why).finish(),
+        }
+    }
 }
 
 impl Signer {
-    pub(super) fn new(credential: &Credential) -> Self {
-        match credential {
-            Credential::Key { key, .. } => Self::Key(key.clone()),
-            Credential::Agent { socket, .. } => Self::Agent(socket.clone()),
-        }
+    /// By the agent at a socket, which holds what is shown.
+    #[must_use]
+    pub fn agent(socket: &Path) -> Self {
+        Self::Agent { socket: socket.into(), with: None }
     }
 
     /// The signature over `data` in SSH's encoding (algorithm, blob); `hash` matters to RSA only.
@@ -48,7 +67,10 @@ impl Signer {
                 signature.encode(&mut encoded)?;
                 Ok(encoded)
             }
-            Self::Agent(socket) => {
+            Self::Locked(_) => Err(keys::Error::KeyIsEncrypted),
+            Self::Agent { socket, with } => {
+                let bare = with.as_deref().map(|key| AgentIdentity::from(key.clone()));
+                let key = bare.as_ref().unwrap_or(key);
                 let ask = async {
                     let mut agent = AgentClient::connect_uds(socket).await?;
                     agent.sign_request(key, hash, data.to_vec()).await

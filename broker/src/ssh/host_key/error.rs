@@ -176,10 +176,16 @@ fn list<T: fmt::Display>(f: &mut fmt::Formatter<'_>, items: &[T]) -> fmt::Result
     if items.len() > 4 { write!(f, " and {} more", items.len() - 4) } else { Ok(()) }
 }
 
-/// A key as a person compares it: its kind, in ssh-keygen's words, and its SHA-256 fingerprint.
+/// A key as a person compares it: its kind, and its SHA-256 fingerprint.
 #[must_use]
 pub fn describe(key: &KeyData) -> String {
-    let kind = match key.algorithm() {
+    format!("{} {}", kind(key), key.fingerprint(HashAlg::Sha256))
+}
+
+/// The kind of a key, in ssh-keygen's words.
+#[must_use]
+pub fn kind(key: &KeyData) -> &'static str {
+    match key.algorithm() {
         Algorithm::Rsa { .. } => "RSA",
         Algorithm::Ed25519 => "ED25519",
         Algorithm::Ecdsa { .. } => "ECDSA",
@@ -187,6 +193,5 @@ pub fn describe(key: &KeyData) -> String {
         Algorithm::SkEd25519 => "ED25519-SK",
         Algorithm::SkEcdsaSha2NistP256 => "ECDSA-SK",
         _ => "key",
-    };
-    format!("{kind} {}", key.fingerprint(HashAlg::Sha256))
+    }
 }

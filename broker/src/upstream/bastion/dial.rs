@@ -9,7 +9,8 @@ use crate::dial;
 use crate::failures::unix_now;
 use crate::identity::{Identity, Snapshot, Watched};
 use crate::ssh::host_key::{self, Names, Sha1};
-use crate::ssh::{Budget, Connection, Hello, HostCheck, Logins};
+use crate::ssh::{Budget, Connection, Hello, HostCheck, Keeping, KeyOffer, Logins};
+use crate::target::Algorithms;
 use natssh_wire::{Failure, FailureKind, NodeAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,7 +44,7 @@ impl Dialler {
         let deadline = Instant::now() + self.connect_timeout;
         let identity = identity_of(snapshot)?;
         let login = identity.login(Some(&self.login)).map_err(|error| error.to_failure())?.to_owned();
-        let hello = self.hello(login, identity).await;
+        let hello = self.hello(login.clone(), identity).await;
         let opened = match &self.via {
             None => Connection::open(self.over_tcp(deadline).await?, hello, deadline).await,
             Some(via) => {
@@ -56,7 +57,7 @@ impl Dialler {
                 Connection::open(socket, hello, deadline).await
             }
         };
-        opened.map_err(|failure| advise(failure, identity))
+        opened.map_err(|error| advise(error.to_failure(&self.peer, &login), identity))
     }
 
     async fn over_tcp(&self, deadline: Instant) -> Result<Prompt, Failure> {
@@ -75,13 +76,13 @@ impl Dialler {
         Hello {
             peer: self.peer.clone(),
             login,
-            credential: identity.credential.clone(),
-            attempts: ATTEMPTS,
+            offers: KeyOffer::all_of(&identity.credential).into_iter().take(ATTEMPTS).collect(),
+            algorithms: Algorithms::default(),
             expected,
             check,
             // A bastion is never offered the agent.
             agent_logins: Logins::default(),
-            budget: self.budget.clone(),
+            keeping: Keeping::Streams(self.budget.clone()),
         }
     }
 

@@ -7,7 +7,8 @@ use crate::dial::{Connected, Servers};
 use crate::failures::unix_now;
 use crate::identity::{Identity, Snapshot, Watched};
 use crate::ssh::host_key::{self, Expected, Names, Sha1};
-use crate::ssh::{Budget, Connection, Hello, HostCheck, Logins};
+use crate::ssh::{Budget, Connection, Hello, HostCheck, Keeping, KeyOffer, Logins};
+use crate::target::Algorithms;
 use natssh_wire::{Failure, NodeAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,16 +44,18 @@ impl Dialler {
         let hello = Hello {
             peer: format!("proxy {server}"),
             login,
-            credential: identity.credential.clone(),
             // A proxy knows one authority: a second key would only be a second refusal.
-            attempts: 1,
+            offers: KeyOffer::all_of(&identity.credential).into_iter().take(1).collect(),
+            algorithms: Algorithms::default(),
             expected: Expected::default(),
             check: self.host_check(identity, &server).await,
             agent_logins: self.logins.clone(),
-            budget: self.budget.clone(),
+            keeping: Keeping::Streams(self.budget.clone()),
         };
+        let (peer, login) = (hello.peer.clone(), hello.login.clone());
         let opened = Connection::open(stream, hello, self.servers.share_of(deadline)).await;
-        let connection = opened.map_err(|failure| {
+        let connection = opened.map_err(|error| {
+            let failure = error.to_failure(&peer, &login);
             self.servers.judge(&server, &failure);
             advise(failure, identity)
         })?;

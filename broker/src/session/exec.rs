@@ -1,0 +1,83 @@
+//! One session channel: what is run on a node, its bytes, and how it ended.
+//!
+//! Two steps, because nothing may run twice. A channel that is only open has run nothing. Once [`Running::start`] has
+//! handed the request over, only [`Event::Refused`] says that nothing ran; whatever else happens, it may have.
+
+pub use crate::ssh::{Event, Gone};
+
+use crate::ssh::CommandChannel;
+use crate::target::Run;
+use bytes::Bytes;
+
+/// One session channel. Dropping it closes it; what runs on the node then loses its outputs, as with ssh.
+pub struct Running(CommandChannel);
+
+impl Running {
+    pub(super) fn new(channel: CommandChannel) -> Self {
+        Self(channel)
+    }
+
+    /// Hands over the environment and what is to be run, without waiting for an answer: that is an [`Event`].
+    ///
+    /// # Errors
+    /// The channel had ended before: nothing ran.
+    pub async fn start(&self, environment: &[(Vec<u8>, Vec<u8>)], run: &Run) -> Result<(), Gone> {
+        if self.has_ended() {
+            return Err(Gone);
+        }
+        for (name, value) in environment {
+            // See `carries`.
+            if let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) {
+                self.0.set(name, value).await?;
+            }
+        }
+        match run {
+            Run::Shell => self.0.shell().await,
+            Run::Command(command) => self.0.exec(command).await,
+            Run::Subsystem(name) => self.0.subsystem(name).await,
+        }
+    }
+
+    /// What happens next; one reader only. It may stop waiting at any time, and nothing is lost.
+    pub async fn next(&self) -> Event {
+        self.0.next().await
+    }
+
+    /// Sends bytes to the command's standard input. Waits while the node does not take them; who stops waiting
+    /// before that does not know how many were sent.
+    ///
+    /// # Errors
+    /// The channel has ended.
+    pub async fn write(&self, bytes: Bytes) -> Result<(), Gone> {
+        self.0.write(bytes).await
+    }
+
+    /// Ends the command's standard input; its outputs go on.
+    ///
+    /// # Errors
+    /// The channel has ended.
+    pub async fn finish_writing(&self) -> Result<(), Gone> {
+        self.0.finish_writing().await
+    }
+
+    /// Sends a signal, by its name without `SIG`. Servers before OpenSSH 8.1 ignore it.
+    ///
+    /// # Errors
+    /// The channel has ended.
+    pub async fn signal(&self, name: &str) -> Result<(), Gone> {
+        self.0.signal(name).await
+    }
+
+    /// Whether the channel has ended: nothing can be started on it any more.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.0.has_ended()
+    }
+}
+
+/// Whether natssh can send this environment: the SSH library takes text alone, and ssh any bytes.
+#[must_use]
+pub fn carries(environment: &[(Vec<u8>, Vec<u8>)]) -> bool {
+    let is_text = |bytes: &[u8]| std::str::from_utf8(bytes).is_ok();
+    environment.iter().all(|(name, value)| is_text(name) && is_text(value))
+}

@@ -1,0 +1,4 @@
+//! Sessions on a real sshd.
+
+mod commands;
+mod sshd;

@@ -1,0 +1,133 @@
+//! A session channel (RFC 4254, 6): one command, and bytes both ways.
+
+use super::callbacks::Shared;
+use super::channel::Gone;
+use super::outputs::{Event, Outputs};
+use bytes::Bytes;
+use russh::client::Msg;
+use russh::{ChannelId, ChannelWriteHalf, Sig};
+use std::sync::Arc;
+
+/// A session channel. Dropping it closes it.
+pub struct CommandChannel {
+    id: ChannelId,
+    outputs: Arc<Outputs>,
+    write: Option<ChannelWriteHalf<Msg>>,
+    shared: Arc<Shared>,
+}
+
+impl CommandChannel {
+    pub(super) fn new(
+        id: ChannelId,
+        outputs: Arc<Outputs>,
+        write: ChannelWriteHalf<Msg>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self { id, outputs, write: Some(write), shared }
+    }
+
+    /// Whether the channel has ended: a request would not be sent any more.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.outputs.ended().is_some()
+    }
+
+    /// Sets a variable of what is run next. Servers take few, and do not say which.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub async fn set(&self, name: &str, value: &str) -> Result<(), Gone> {
+        self.half().set_env(false, name, value).await.map_err(|_| Gone)
+    }
+
+    /// Asks for a command line to be run by the login shell.
+    ///
+    /// # Errors
+    /// The connection is gone: it was not asked.
+    pub async fn exec(&self, command: &[u8]) -> Result<(), Gone> {
+        self.outputs.starting();
+        self.half().exec(true, command).await.map_err(|_| Gone)
+    }
+
+    /// Asks for the login shell.
+    ///
+    /// # Errors
+    /// The connection is gone: it was not asked.
+    pub async fn shell(&self) -> Result<(), Gone> {
+        self.outputs.starting();
+        self.half().request_shell(true).await.map_err(|_| Gone)
+    }
+
+    /// Asks for a subsystem.
+    ///
+    /// # Errors
+    /// The connection is gone: it was not asked.
+    pub async fn subsystem(&self, name: &str) -> Result<(), Gone> {
+        self.outputs.starting();
+        self.half().request_subsystem(true, name).await.map_err(|_| Gone)
+    }
+
+    /// What happens next. One reader only; it may stop waiting at any time, and nothing is lost.
+    pub async fn next(&self) -> Event {
+        self.outputs.next().await
+    }
+
+    /// Sends bytes to the command. Waits while the node's window is shut.
+    ///
+    /// # Errors
+    /// The channel has ended.
+    pub async fn write(&self, bytes: Bytes) -> Result<(), Gone> {
+        tokio::select! {
+            // The library's writer never learns that its channel was closed.
+            biased;
+            _ = self.outputs.closed() => Err(Gone),
+            sent = self.half().data_bytes(bytes) => sent.map_err(|_| Gone),
+        }
+    }
+
+    /// Tells the command that no more bytes follow; reading goes on.
+    ///
+    /// # Errors
+    /// The channel has ended.
+    pub async fn finish_writing(&self) -> Result<(), Gone> {
+        self.half().eof().await.map_err(|_| Gone)
+    }
+
+    /// Sends a signal, by its name without `SIG`.
+    ///
+    /// # Errors
+    /// The channel has ended.
+    pub async fn signal(&self, name: &str) -> Result<(), Gone> {
+        self.half().signal(Sig::Custom(name.to_owned())).await.map_err(|_| Gone)
+    }
+
+    fn half(&self) -> &ChannelWriteHalf<Msg> {
+        // Taken only by `drop`.
+        self.write.as_ref().expect("a channel has its writer until it is dropped")
+    }
+}
+
+impl Drop for CommandChannel {
+    fn drop(&mut self) {
+        let Some(write) = self.write.take() else { return };
+        let ended = self.outputs.ended().is_some();
+        self.outputs.abandon();
+        self.shared.forget(self.id);
+        if ended {
+            return;
+        }
+        // Outside of a runtime there is no connection left to close it on.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { write.close().await });
+        }
+    }
+}
+
+/// A signal's name, without `SIG`, as the server wrote it.
+pub(super) fn signal_name(signal: &Sig) -> String {
+    match signal {
+        Sig::Custom(name) => name.clone(),
+        // The library's names are the protocol's (RFC 4254, 6.10).
+        known => format!("{known:?}"),
+    }
+}

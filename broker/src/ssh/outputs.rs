@@ -1,0 +1,315 @@
+//! What a command on a session printed and nobody has read yet, and how it ended.
+//!
+//! Both outputs are one queue, in the order in which they came. Its reader is a client of the broker, who may stop
+//! for as long as it likes; the neighbours on the session must not notice. So the first mebibyte waits in memory;
+//! past it the session is told to take nothing new, and what follows waits in a file ([`spill`]). Only when no other
+//! command runs on the session, or the file is full, is the connection itself held back, in slices of a second:
+//! between two of them it keeps itself alive and exchanges keys.
+
+mod queue;
+mod spill;
+
+use super::inbox::{Budget, End, Kept};
+use bytes::Bytes;
+use natssh_wire::frame::Output;
+use queue::{Company, Front, Put, Queue};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout_at};
+
+/// Bytes of all sessions together that wait in memory.
+pub const MEMORY_LIMIT: usize = 256 << 20;
+/// Bytes of all sessions together that wait in files.
+pub const DISK_LIMIT: usize = 1 << 30;
+/// For how long the connection may be held for one packet.
+const SLICE: Duration = Duration::from_secs(1);
+
+/// The places for unread output that all sessions of a broker share.
+#[derive(Debug)]
+pub struct Stores {
+    /// Memory.
+    pub memory: Arc<Budget>,
+    /// Files.
+    pub disk: Arc<Budget>,
+    /// Where the files are: not in memory, as `/tmp` may be.
+    pub folder: PathBuf,
+}
+
+/// What the commands of one session leave unread.
+#[derive(Debug)]
+pub struct Unread {
+    stores: Arc<Stores>,
+    /// Commands that were started and have not ended.
+    running: AtomicUsize,
+    /// Commands whose readers are behind.
+    behind: Mutex<usize>,
+    private: watch::Sender<bool>,
+}
+
+/// How a command ended, as the server told it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Exit {
+    Status(u32),
+    Signal(String),
+}
+
+/// What happens on a session channel, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The server runs the command.
+    Started,
+    /// The server does not: nothing ran.
+    Refused,
+    /// The command printed something.
+    Output(Output, Bytes),
+    /// The channel closed, and the command had exited with this status. Nothing follows.
+    Exit(u32),
+    /// The channel closed, and the command had died by this signal (`TERM`). Nothing follows.
+    Killed(String),
+    /// The channel closed without a word on how the command ended. Nothing follows.
+    Closed,
+    /// The channel ended before its time, for this reason: the command may run on. Nothing follows.
+    Cut(Arc<str>),
+}
+
+/// One command's outputs. Filled by the connection's callbacks, emptied by one reader.
+#[derive(Debug)]
+pub(super) struct Outputs {
+    state: Mutex<State>,
+    unread: Arc<Unread>,
+    /// Wakes the reader.
+    changed: Notify,
+    /// Wakes the connection that is held.
+    room: Notify,
+    /// Wakes whoever waits for the end.
+    over: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    queue: Queue,
+    /// The answer to the request to run something, until it is told.
+    reply: Option<bool>,
+    exit: Option<Exit>,
+    end: Option<End>,
+    running: bool,
+    behind: bool,
+}
+
+impl Stores {
+    /// As large as they are outside of tests.
+    #[must_use]
+    pub fn new(folder: PathBuf) -> Arc<Self> {
+        Arc::new(Self { memory: Budget::new(MEMORY_LIMIT), disk: Budget::new(DISK_LIMIT), folder })
+    }
+}
+
+impl Unread {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(stores: Arc<Stores>) -> Arc<Self> {
+        let (running, behind) = (AtomicUsize::new(0), Mutex::new(0));
+        Arc::new(Self { stores, running, behind, private: watch::Sender::new(false) })
+    }
+
+    /// Whether a reader is so far behind that nothing new should run beside it.
+    #[must_use]
+    pub fn private(&self) -> watch::Receiver<bool> {
+        self.private.subscribe()
+    }
+
+    fn company(&self) -> Company {
+        if self.running.load(Ordering::Relaxed) > 1 { Company::Others } else { Company::Alone }
+    }
+
+    fn change(&self, behind: impl FnOnce(&mut usize)) {
+        let mut readers = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
+        behind(&mut readers);
+        let private = *readers > 0;
+        self.private.send_if_modified(|now| std::mem::replace(now, private) != private);
+    }
+}
+
+impl Outputs {
+    pub(super) fn new(unread: Arc<Unread>) -> Self {
+        let queue = Queue::new(unread.stores.clone());
+        let state = State { queue, reply: None, exit: None, end: None, running: false, behind: false };
+        let (changed, room, over) = Default::default();
+        Self { state: Mutex::new(state), unread, changed, room, over }
+    }
+
+    /// A command is about to be started on the channel.
+    pub(super) fn starting(&self) {
+        let mut state = self.lock();
+        if !state.running && state.end.is_none() {
+            state.running = true;
+            self.unread.running.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes bytes that arrived. Waits, for a second at most, only where there is no place for them.
+    pub(super) async fn take(&self, output: Output, data: &[u8]) -> Kept {
+        let until = Instant::now() + SLICE;
+        loop {
+            let room = self.room.notified();
+            match self.put(output, data) {
+                Put::Kept => return Kept::Yes,
+                Put::Failed(_) => return Kept::Overflowed,
+                Put::Full if timeout_at(until, room).await.is_err() => break,
+                Put::Full => {}
+            }
+        }
+        match self.settle(|state| state.queue.put_anyway(output, data)) {
+            Put::Failed(_) => Kept::Overflowed,
+            _ => Kept::Yes,
+        }
+    }
+
+    fn put(&self, output: Output, data: &[u8]) -> Put {
+        let company = self.unread.company();
+        self.settle(|state| state.queue.put(output, data, company))
+    }
+
+    /// Puts bytes into the queue, and draws the consequences.
+    fn settle(&self, put: impl FnOnce(&mut State) -> Put) -> Put {
+        let mut state = self.lock();
+        if state.end.is_some() {
+            return Put::Kept;
+        }
+        let put = put(&mut state);
+        if state.queue.is_long() && !state.behind {
+            state.behind = true;
+            self.unread.change(|behind| *behind += 1);
+        }
+        if let Put::Failed(reason) = &put {
+            state.queue.clear();
+            self.finish(&mut state, End::Cut(reason.as_str().into()));
+        }
+        drop(state);
+        self.changed.notify_one();
+        put
+    }
+
+    /// The server answered the request to run something.
+    pub(super) fn reply(&self, accepted: bool) {
+        self.lock().reply = Some(accepted);
+        self.changed.notify_one();
+    }
+
+    /// The server told how the command ended. Its output may still come.
+    pub(super) fn exited(&self, exit: Exit) {
+        self.lock().exit.get_or_insert(exit);
+    }
+
+    /// Nothing more will come. The first reason stays.
+    pub(super) fn end(&self, end: End) {
+        self.finish(&mut self.lock(), end);
+    }
+
+    /// Nobody will read any more.
+    pub(super) fn abandon(&self) {
+        let mut state = self.lock();
+        state.queue.clear();
+        self.finish(&mut state, End::Cut("nobody reads it any more".into()));
+    }
+
+    fn finish(&self, state: &mut State, end: End) {
+        state.end.get_or_insert(end);
+        if std::mem::take(&mut state.running) {
+            self.unread.running.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.catch_up(state);
+        self.changed.notify_one();
+        self.room.notify_waiters();
+        self.over.notify_waiters();
+    }
+
+    /// More cannot come, or the reader has caught up.
+    fn catch_up(&self, state: &mut State) {
+        if std::mem::take(&mut state.behind) {
+            self.unread.change(|behind| *behind -= 1);
+        }
+    }
+
+    /// What happens next. One reader only; it may stop waiting at any time, and nothing is lost.
+    pub(super) async fn next(&self) -> Event {
+        loop {
+            let front = {
+                let mut state = self.lock();
+                match state.reply.take() {
+                    Some(true) => return Event::Started,
+                    Some(false) => return Event::Refused,
+                    None => {}
+                }
+                let front = state.queue.front();
+                if front.is_none()
+                    && let Some(end) = &state.end
+                {
+                    return match (end, &state.exit) {
+                        (End::Cut(reason), _) => Event::Cut(reason.clone()),
+                        (End::Closed, Some(Exit::Status(status))) => Event::Exit(*status),
+                        (End::Closed, Some(Exit::Signal(signal))) => Event::Killed(signal.clone()),
+                        (End::Closed, None) => Event::Closed,
+                    };
+                }
+                if matches!(front, Some(Front::Memory(..))) {
+                    self.taken(&mut state);
+                }
+                front
+            };
+            match front {
+                Some(Front::Memory(output, bytes)) => return Event::Output(output, bytes),
+                Some(Front::Disk(output, extent)) => {
+                    let read = extent.read().await;
+                    let mut state = self.lock();
+                    match read {
+                        Ok(bytes) => {
+                            state.queue.taken_from_disk(bytes.len());
+                            self.taken(&mut state);
+                            return Event::Output(output, bytes);
+                        }
+                        Err(reason) => {
+                            state.queue.clear();
+                            // Whatever came before: the output is not whole.
+                            state.end = Some(End::Cut(reason.into()));
+                            self.finish(&mut state, End::Closed);
+                        }
+                    }
+                }
+                None => self.changed.notified().await,
+            }
+        }
+    }
+
+    /// The reader took something.
+    fn taken(&self, state: &mut State) {
+        if state.queue.is_short() {
+            self.catch_up(state);
+        }
+        self.room.notify_waiters();
+    }
+
+    /// Why nothing more comes, once that is so.
+    pub(super) fn ended(&self) -> Option<End> {
+        self.lock().end.clone()
+    }
+
+    /// Waits until nothing more comes, whatever is unread.
+    pub(super) async fn closed(&self) -> End {
+        loop {
+            let over = self.over.notified();
+            if let Some(end) = self.ended() {
+                return end;
+            }
+            over.await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic while this is held leaves plain bytes behind: nothing to distrust.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

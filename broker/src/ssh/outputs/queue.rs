@@ -1,0 +1,197 @@
+//! Unread bytes in their order, in memory or in a file.
+//!
+//! Nothing here waits, but for the file system's own memory when bytes are written to it.
+
+use super::Stores;
+use super::spill::{Extent, Spill};
+use bytes::{Bytes, BytesMut};
+use natssh_wire::frame::Output;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Bytes of one command that wait in memory.
+pub(super) const IN_MEMORY: usize = 1 << 20;
+/// Bytes of one command that wait in a file before the connection is held.
+pub(super) const IN_FILE: u64 = 256 << 20;
+/// Bytes that are taken into the file beyond that: held, a connection brings one packet a second, of 32 KiB. A reader
+/// that stands still for half an hour has used it up.
+const OVERDRAFT: u64 = 64 << 20;
+/// Small packets are gathered in chunks of this size, so that a flood of one-byte packets costs what its bytes cost.
+const CHUNK: usize = 4096;
+
+/// Whether other commands run on the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Company {
+    /// None: the connection may be held for this one.
+    Alone,
+    /// Some.
+    Others,
+}
+
+/// What became of bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Put {
+    /// They are kept.
+    Kept,
+    /// There is no place for them now.
+    Full,
+    /// They are lost: why, in lower case.
+    Failed(String),
+}
+
+/// The oldest bytes.
+pub(super) enum Front {
+    /// Taken out of the queue.
+    Memory(Output, Bytes),
+    /// Still in it, until they are read and [`Queue::taken_from_disk`].
+    Disk(Output, Extent),
+}
+
+/// The queue of one command.
+#[derive(Debug)]
+pub(super) struct Queue {
+    pieces: VecDeque<(Output, Piece)>,
+    /// Bytes booked in memory.
+    held: usize,
+    spill: Option<Spill>,
+    stores: Arc<Stores>,
+}
+
+#[derive(Debug)]
+enum Piece {
+    /// Bytes, and what they cost: a chunk is booked whole when it is made.
+    Memory { bytes: BytesMut, booked: usize },
+    /// The next so many bytes of the file.
+    Disk(u64),
+}
+
+impl Queue {
+    pub(super) fn new(stores: Arc<Stores>) -> Self {
+        Self { pieces: VecDeque::new(), held: 0, spill: None, stores }
+    }
+
+    /// Takes bytes in, if there is a place for them.
+    pub(super) fn put(&mut self, output: Output, data: &[u8], company: Company) -> Put {
+        if self.put_in_memory(output, data) {
+            return Put::Kept;
+        }
+        let room = self.on_disk() + data.len() as u64 <= IN_FILE;
+        if company == Company::Alone || !room || !self.stores.disk.take(data.len()) {
+            return Put::Full;
+        }
+        self.put_on_disk(output, data)
+    }
+
+    /// Takes bytes in after the connection was held for them.
+    pub(super) fn put_anyway(&mut self, output: Output, data: &[u8]) -> Put {
+        if self.put_in_memory(output, data) {
+            return Put::Kept;
+        }
+        if self.on_disk() + data.len() as u64 > IN_FILE + OVERDRAFT {
+            return Put::Failed(format!("its reader left more than {} MiB unread", IN_FILE >> 20));
+        }
+        self.stores.disk.take_anyway(data.len());
+        self.put_on_disk(output, data)
+    }
+
+    fn put_in_memory(&mut self, output: Output, data: &[u8]) -> bool {
+        if let Some((last, Piece::Memory { bytes, booked })) = self.pieces.back_mut()
+            && *last == output
+            && *booked - bytes.len() >= data.len()
+        {
+            bytes.extend_from_slice(data);
+            return true;
+        }
+        let booked = data.len().max(CHUNK);
+        if self.held + booked > IN_MEMORY || !self.stores.memory.take(booked) {
+            return false;
+        }
+        self.held += booked;
+        let mut bytes = BytesMut::with_capacity(booked);
+        bytes.extend_from_slice(data);
+        self.pieces.push_back((output, Piece::Memory { bytes, booked }));
+        true
+    }
+
+    /// Their place on the disk is booked.
+    fn put_on_disk(&mut self, output: Output, data: &[u8]) -> Put {
+        let spill = match &mut self.spill {
+            Some(spill) => spill,
+            none => match Spill::new(&self.stores.folder, IN_FILE + OVERDRAFT) {
+                Ok(spill) => none.insert(spill),
+                Err(reason) => {
+                    self.stores.disk.give(data.len());
+                    return Put::Failed(reason);
+                }
+            },
+        };
+        if let Err(reason) = spill.append(data) {
+            self.stores.disk.give(data.len());
+            return Put::Failed(reason);
+        }
+        match self.pieces.back_mut() {
+            Some((last, Piece::Disk(length))) if *last == output => *length += data.len() as u64,
+            _ => self.pieces.push_back((output, Piece::Disk(data.len() as u64))),
+        }
+        Put::Kept
+    }
+
+    /// The oldest bytes, if there are any.
+    pub(super) fn front(&mut self) -> Option<Front> {
+        let output = self.pieces.front()?.0;
+        if let Some((_, Piece::Disk(length))) = self.pieces.front() {
+            let spill = self.spill.as_ref().expect("there is a file while a piece is in it");
+            return Some(Front::Disk(output, spill.front(*length)));
+        }
+        let Some((_, Piece::Memory { bytes, booked })) = self.pieces.pop_front() else { return None };
+        self.held -= booked;
+        self.stores.memory.give(booked);
+        Some(Front::Memory(output, bytes.freeze()))
+    }
+
+    /// The oldest bytes were read from the disk.
+    pub(super) fn taken_from_disk(&mut self, bytes: usize) {
+        // None where the queue was cleared meanwhile.
+        let (Some((_, Piece::Disk(length))), Some(spill)) = (self.pieces.front_mut(), &mut self.spill) else {
+            return;
+        };
+        *length -= bytes as u64;
+        if *length == 0 {
+            self.pieces.pop_front();
+        }
+        spill.drop_front(bytes);
+        self.stores.disk.give(bytes);
+        if spill.is_empty() {
+            self.spill = None;
+        }
+    }
+
+    /// More than half of what may wait in memory, or anything in the file.
+    pub(super) fn is_long(&self) -> bool {
+        self.spill.is_some() || self.held > IN_MEMORY - CHUNK * 16
+    }
+
+    /// So little that the reader counts as present again.
+    pub(super) fn is_short(&self) -> bool {
+        self.spill.is_none() && self.held <= IN_MEMORY / 4
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        self.stores.memory.give(std::mem::take(&mut self.held));
+        let on_disk = usize::try_from(self.on_disk()).unwrap_or(usize::MAX);
+        self.stores.disk.give(on_disk);
+        self.spill = None;
+        self.pieces.clear();
+    }
+
+    fn on_disk(&self) -> u64 {
+        self.spill.as_ref().map_or(0, Spill::len)
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
