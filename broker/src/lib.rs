@@ -27,6 +27,7 @@ pub mod reach;
 pub mod routes;
 pub mod run;
 pub mod session;
+pub mod settings;
 pub mod splice;
 pub mod ssh;
 pub mod ssh_config;

@@ -106,6 +106,14 @@ impl Routes {
             None => Picked::direct(node, "no route names this host"),
         }
     }
+
+    /// Whether a `[[route]]` says where the node is: such a route wins over the user's ssh_config.
+    #[must_use]
+    pub fn is_written(&self, node: &NodeAddr) -> bool {
+        let mut rules = self.rules.iter().filter(|rule| pattern::list_matches(&rule.hosts, &node.host));
+        !self.proxies.contains(&node.host.to_lowercase())
+            && matches!(rules.next(), Some(Rule { origin: Origin::Route { .. }, .. }))
+    }
 }
 
 impl Picked {
@@ -225,6 +233,22 @@ mod tests {
             Routes { rules: vec![rule(&["*"], "office")], proxies: vec!["proxy.example.com".into()] };
         assert_eq!(pick(&routes, "Proxy.example.com"), reached("direct", "Proxy.example.com:22"));
         assert_eq!(pick(&routes, "web.proxy.example.com").0, "office");
+    }
+
+    #[test]
+    fn only_a_written_route_is_stronger_than_ssh_config() {
+        let mut by_name = rule(&["*.cluster"], "office");
+        by_name.origin = Origin::Names { upstream: "office".into() };
+        let mut default = rule(&["*"], "office");
+        default.origin = Origin::Default { place: "natssh.toml:1".into() };
+        let routes = Routes {
+            rules: vec![rule(&["web", "proxy"], "lan"), by_name, default],
+            proxies: vec!["proxy".into()],
+        };
+        assert!(routes.is_written(&node("web")));
+        for other in ["web.cluster", "mail", "proxy"] {
+            assert!(!routes.is_written(&node(other)), "{other}");
+        }
     }
 
     #[test]

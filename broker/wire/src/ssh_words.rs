@@ -174,6 +174,13 @@ impl Invocation {
         self.given().filter(|given| given.letter == b'E').last().and_then(|given| given.value.as_ref())
     }
 
+    /// `-F`: the file that is read instead of the user's and the system's.
+    #[must_use]
+    pub fn config_file(&self) -> Option<&Word> {
+        // The last one holds, as with `-E`.
+        self.given().filter(|given| given.letter == b'F').last().and_then(|given| given.value.as_ref())
+    }
+
     /// What `-q`, `-v` and `-o LogLevel` say together; none where they say nothing.
     #[must_use]
     pub fn log_level(&self) -> Option<LogLevel> {

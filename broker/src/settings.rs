@@ -1,0 +1,254 @@
+//! What becomes of a call of ssh: natssh runs it, or the real ssh has to.
+//!
+//! The settings are what `ssh -G` says they are, OpenSSH's own parser and the user's own ssh; natssh
+//! reads no ssh_config. What comes out is a [`Target`](crate::target::Target), or the reason why
+//! natssh is not the one to do it. Nothing is dialled here.
+//!
+//! In the order of a request: `call` says what ssh is asked, `lookup` has the answer
+//! or asks (`ask`), `table` says which settings are natssh's to keep, `meaning` makes a target of them.
+
+mod account;
+mod ask;
+mod cache;
+mod call;
+mod environment;
+mod expand;
+mod lookup;
+mod meaning;
+mod printed;
+mod real_ssh;
+mod scan;
+mod table;
+
+use crate::config::Kind;
+use crate::proxy_command::ProxyCommand;
+use crate::reach::Reach;
+use crate::target::{Decision, Target, Way};
+use call::{Around, Call, Hop};
+use expand::Tokens;
+use lookup::{Found, Lookup, NotFound};
+use meaning::{Meaning, OwnWay, Whom};
+use natssh_wire::exec::ExecRequest;
+use natssh_wire::ssh_words::{Invocation, Tunnel};
+use natssh_wire::{Failure, NodeAddr};
+use table::{For, Over};
+
+/// The most hops of ProxyJump, those of hops included.
+const HOPS: usize = 8;
+
+/// Decides about calls, and remembers what ssh said.
+#[derive(Default)]
+pub struct Settings(Lookup);
+
+/// The real ssh's, and why.
+struct Declined {
+    reason: String,
+    tunnel: bool,
+    whom: Option<Whom>,
+}
+
+/// The way to a host, and what follows from it.
+struct Road {
+    way: Way,
+    over: Over,
+    /// The real ssh would need natssh for it.
+    tunnel: bool,
+}
+
+impl Settings {
+    /// What becomes of a call, with the routes of `reach`.
+    ///
+    /// # Errors
+    /// There is no real ssh to ask.
+    pub async fn decide(&self, request: &ExecRequest, reach: &Reach) -> Result<Decision, Failure> {
+        let decided = self.decide_native(request, reach).await?;
+        Ok(decided.unwrap_or_else(|declined| {
+            let Declined { reason, tunnel, whom } = declined;
+            let whom = whom.unwrap_or_default();
+            tracing::debug!(reason, tunnel, "the real ssh runs it");
+            Decision::RealSsh { reason, tunnel, host: whom.host, port: whom.port, user: whom.user }
+        }))
+    }
+
+    async fn decide_native(
+        &self,
+        request: &ExecRequest,
+        reach: &Reach,
+    ) -> Result<Result<Decision, Declined>, Failure> {
+        let invocation = match Invocation::parse(&request.words) {
+            Ok(invocation) => invocation,
+            Err(no_call) => return Ok(Err(Declined::because(no_call.to_string()))),
+        };
+        let demand = invocation.demands_real_ssh();
+        if let Some(demand) = demand.filter(|demand| demand.tunnel == Tunnel::Never) {
+            return Ok(Err(Declined::because(demand.reason)));
+        }
+        let Some(call) = Call::of(&invocation, request.terminals) else {
+            return Ok(Err(Declined::because("the host's name is not UTF-8")));
+        };
+        let around = Around::of(request);
+        let found = match self.0.settings(&call, &around).await {
+            Ok(found) => found,
+            Err(NotFound::NoSsh(failure)) => return Err(failure),
+            Err(NotFound::Refused(words)) => return Ok(Err(Declined::because(words))),
+            Err(NotFound::Unclear(reason)) => {
+                let tunnel = !call.names_a_way && leads_elsewhere(reach, &call.typed);
+                return Ok(Err(Declined { reason, tunnel, whom: None }));
+            }
+        };
+        Ok(self.decide_by(&call, &around, &found, reach, demand.map(|demand| demand.reason)).await)
+    }
+
+    async fn decide_by(
+        &self,
+        call: &Call,
+        around: &Around<'_>,
+        found: &Found,
+        reach: &Reach,
+        demand: Option<&str>,
+    ) -> Result<Decision, Declined> {
+        let whom = Whom::of(&found.known.printed, &call.typed).map_err(Declined::because)?;
+        let meaning = meaning(call, around, found, &whom);
+        let road = self.road(&meaning, &whom, reach, 0).await?;
+        let declined = |reason: String| Declined { reason, tunnel: road.tunnel, whom: Some(whom.clone()) };
+        if let Some(reason) = demand.map(str::to_owned).or_else(|| found.complaint.clone()) {
+            return Err(declined(reason));
+        }
+        if road.way != Way::Route {
+            return Err(declined("the way is ssh's own".into()));
+        }
+        let printed = &found.known.printed;
+        if let Some(reason) = table::demands_real_ssh(printed, &found.basis.usual, road.over, For::Command) {
+            return Err(declined(reason));
+        }
+        let wishes = meaning.wishes().map_err(declined)?;
+        let target = meaning.target(whom.clone(), road.way).map_err(|reason| Declined {
+            reason,
+            tunnel: road.tunnel,
+            whom: Some(whom.clone()),
+        })?;
+        Ok(Decision::Native(Box::new(target), wishes))
+    }
+
+    /// A `[[route]]` of natssh.toml comes first, then ssh's own way, then whatever else natssh knows.
+    async fn road(
+        &self,
+        meaning: &Meaning<'_>,
+        whom: &Whom,
+        reach: &Reach,
+        depth: usize,
+    ) -> Result<Road, Declined> {
+        let declined = |reason: String| Declined { reason, tunnel: false, whom: Some(whom.clone()) };
+        let node =
+            NodeAddr::new(&whom.host, &whom.port.to_string()).map_err(|bad| declined(bad.to_string()))?;
+        let routes = &reach.settings.routes;
+        let elsewhere = leads_elsewhere(reach, &whom.host);
+        let own = OwnWay::of(meaning.printed);
+        let by_natssh =
+            |tunnel| Road { way: Way::Route, over: if elsewhere { Over::Proxy } else { Over::Tcp }, tunnel };
+        if !meaning.call.names_a_way && routes.is_written(&node) {
+            return Ok(by_natssh(elsewhere || own != OwnWay::Straight));
+        }
+        match own {
+            OwnWay::Straight if meaning.call.names_a_way && elsewhere => {
+                Err(declined("the words name no way but the straight one".into()))
+            }
+            OwnWay::Straight => Ok(by_natssh(elsewhere)),
+            OwnWay::Command(text) => {
+                let command =
+                    ProxyCommand::parse(&text).map_err(|why| declined(format!("ProxyCommand {why}")))?;
+                if command.is_natssh_itself() {
+                    return Ok(by_natssh(false));
+                }
+                if meaning.printed.one("proxyusefdpass") == Some("yes") {
+                    return Err(declined("ProxyUseFdpass is yes".into()));
+                }
+                let line = meaning
+                    .tokens
+                    .proxy_command(&text)
+                    .map_err(|why| declined(format!("ProxyCommand {why}")))?;
+                Ok(Road { way: Way::Command(line), over: Over::Proxy, tunnel: false })
+            }
+            OwnWay::Jump(text) => {
+                let hops = Hop::list(&text).filter(|hops| hops.len() + depth <= HOPS);
+                let hops = hops.ok_or_else(|| declined("ProxyJump is not a list of few hosts".into()))?;
+                let hops = Box::pin(self.hops(meaning, &hops, reach, depth)).await.map_err(declined)?;
+                Ok(Road { way: Way::Jump(hops), over: Over::Proxy, tunnel: false })
+            }
+        }
+    }
+
+    /// The hosts of ProxyJump, each by its own settings. Only the first has a way of its own; where that is a jump too,
+    /// its hops come in front.
+    async fn hops(
+        &self,
+        meaning: &Meaning<'_>,
+        hops: &[Hop],
+        reach: &Reach,
+        depth: usize,
+    ) -> Result<Vec<Target>, String> {
+        let mut chain: Vec<Target> = Vec::new();
+        for (n, hop) in hops.iter().enumerate() {
+            let why = |reason: String| format!("ProxyJump {}: {reason}", hop.host);
+            let call = meaning.call.to_hop(hop);
+            let found = self.0.settings(&call, meaning.around).await.map_err(|not| why(not.to_string()))?;
+            if let Some(complaint) = &found.complaint {
+                return Err(why(complaint.clone()));
+            }
+            let whom = Whom::of(&found.known.printed, &call.typed).map_err(why)?;
+            let inner = self::meaning(&call, meaning.around, &found, &whom);
+            let road = match n {
+                0 => {
+                    self.road(&inner, &whom, reach, depth + hops.len()).await.map_err(|no| why(no.reason))?
+                }
+                _ => Road { way: Way::Route, over: Over::Proxy, tunnel: false },
+            };
+            if let Some(reason) = table::demands_real_ssh(inner.printed, inner.usual, road.over, For::Hop) {
+                return Err(why(reason));
+            }
+            let way = match road.way {
+                Way::Jump(before) => {
+                    chain.extend(before);
+                    Way::Route
+                }
+                way => way,
+            };
+            chain.push(inner.target(whom, way).map_err(why)?);
+        }
+        Ok(chain)
+    }
+}
+
+/// What a call means by what ssh printed for it.
+fn meaning<'m>(call: &'m Call, around: &'m Around<'m>, found: &'m Found, whom: &Whom) -> Meaning<'m> {
+    let printed = &found.known.printed;
+    let tokens = Tokens {
+        host: whom.host.to_ascii_lowercase(),
+        typed: call.typed.clone(),
+        port: whom.port,
+        user: whom.user.clone(),
+        alias: printed.one("hostkeyalias").filter(|alias| !alias.is_empty()).map(str::to_owned),
+        home: found.basis.home.clone(),
+        account: found.basis.name.clone(),
+        uid: rustix::process::getuid().as_raw(),
+        machine: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        jump: Hop::list(printed.one("proxyjump").unwrap_or_default())
+            .and_then(|hops| Some(hops.last()?.host.clone())),
+    };
+    Meaning { printed, usual: &found.basis.usual, call, around, tokens }
+}
+
+/// Whether natssh's own way to a host is anything but plain TCP.
+fn leads_elsewhere(reach: &Reach, host: &str) -> bool {
+    let upstream = reach.settings.routes.pick(&NodeAddr { host: host.to_owned(), port: 22 }).upstream;
+    reach.settings.upstreams.get(&upstream).is_some_and(|upstream| !matches!(upstream.kind, Kind::Direct))
+}
+
+impl Declined {
+    fn because(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), tunnel: false, whom: None }
+    }
+}
+
+#[cfg(test)]
+mod tests;

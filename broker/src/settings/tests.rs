@@ -1,0 +1,192 @@
+//! Decisions by the real ssh of this machine, on configurations of the test's own.
+
+use super::*;
+use crate::config::{self, Environment};
+use crate::failures::Failures;
+use crate::target::{Proof, Run, Strict, Trust};
+use natssh_wire::word::Word;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A folder with a configuration of ssh's and one of natssh's.
+struct World {
+    folder: tempfile::TempDir,
+    settings: Settings,
+    reach: Reach,
+}
+
+impl World {
+    /// None, said aloud, where there is no ssh.
+    fn new(ssh_config: &str, natssh_toml: &str) -> Option<Self> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        if !std::env::split_paths(&path).any(|folder| folder.join("ssh").is_file()) {
+            eprintln!("skipped: there is no ssh here");
+            return None;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("config"), ssh_config).unwrap();
+        std::fs::write(folder.path().join("natssh.toml"), natssh_toml).unwrap();
+        let environment = Environment {
+            natssh_config: Some(folder.path().join("natssh.toml")),
+            home: folder.path().to_owned(),
+            teleport_home: Some(folder.path().join("tsh").into()),
+            user: "alice".into(),
+            ..Environment::default()
+        };
+        let loaded = config::load(&environment).unwrap_or_else(|complaints| panic!("{complaints}"));
+        let reach = Reach::new(loaded, Arc::new(Failures::default()), folder.path().join("state"));
+        Some(Self { folder, settings: Settings::default(), reach })
+    }
+
+    async fn decide(&self, words: &[&str]) -> Decision {
+        let words = ["-F", "config"].iter().chain(words).map(|word| Word::from(*word)).collect();
+        let variable = |name: &str| Some((Word::from(name), Word::from(std::env::var_os(name)?)));
+        let request = ExecRequest {
+            words,
+            directory: Word::from(self.folder.path().as_os_str().to_owned()),
+            environment: ["PATH", "HOME"].into_iter().filter_map(variable).collect(),
+            ..ExecRequest::default()
+        };
+        self.settings.decide(&request, &self.reach).await.unwrap()
+    }
+
+    async fn native(&self, words: &[&str]) -> Target {
+        match self.decide(words).await {
+            Decision::Native(target, _) => *target,
+            Decision::RealSsh { reason, .. } => panic!("{words:?}: {reason}"),
+        }
+    }
+
+    /// Why the real ssh, and whether through natssh.
+    async fn real_ssh(&self, words: &[&str]) -> (String, bool) {
+        match self.decide(words).await {
+            Decision::RealSsh { reason, tunnel, .. } => (reason, tunnel),
+            Decision::Native(..) => panic!("{words:?} is native"),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+const OFFICE: &str = "[upstream.office]\nkind = \"bastion\"\nhost = \"bastion.example.com\"\n";
+
+#[tokio::test]
+async fn what_ssh_would_do_is_what_natssh_does() {
+    let config = "Host web\n  HostName %h.example.com\n  User ops\n  Port 2222\n  IdentityFile keys/%r\n  \
+        UserKnownHostsFile known\n  GlobalKnownHostsFile none\n  StrictHostKeyChecking accept-new\n  HostKeyAlias Web-Alias\n  \
+        IdentityAgent none\n  IdentitiesOnly yes\n  SetEnv A=b\n  ControlPersist 5m\n";
+    let Some(world) = World::new(config, "") else { return };
+    let Decision::Native(target, wishes) = world.decide(&["web", "echo", "%d"]).await else { panic!() };
+    assert_eq!((target.host.as_str(), target.port, target.user.as_str()), ("web.example.com", 2222, "ops"));
+    assert_eq!(target.way, Way::Route);
+    let keys = vec![world.path("keys/ops")];
+    assert_eq!(target.proof, Proof { keys, certificates: vec![], only_these: true, agent: None });
+    assert_eq!(
+        target.trust,
+        Trust {
+            alias: Some("web-alias".into()),
+            user_files: vec![world.path("known")],
+            global_files: vec![],
+            command: None,
+            strict: Strict::AcceptNew,
+            hash: false,
+        }
+    );
+    assert_eq!(wishes.run, Run::Command(b"echo %d".to_vec()));
+    assert_eq!(wishes.environment, [(b"A".to_vec(), b"b".to_vec())]);
+    assert_eq!(wishes.keep, Some(std::time::Duration::from_secs(300)));
+}
+
+#[tokio::test]
+async fn home_and_login_are_those_of_the_system_s_accounts() {
+    let Some(world) = World::new("", "") else { return };
+    let target = world.native(&["-oUserKnownHostsFile=/x/%d", "web", "true"]).await;
+    let home = target.trust.user_files[0].to_string_lossy().into_owned();
+    let home = home.strip_prefix("/x/").unwrap();
+    let default = world.native(&["web", "true"]).await;
+    assert!(
+        default.proof.keys.contains(&Path::new(home).join(".ssh/id_ed25519")),
+        "{:?}",
+        default.proof.keys
+    );
+    let by_token = world.native(&["-oIdentityFile=%u", "-l", "ops", "web", "true"]).await;
+    let by_ssh = world.native(&["-oIdentityFile=x", "web", "true"]).await;
+    assert_eq!(by_token.proof.keys, [world.path(&by_ssh.user)], "unasked, the login is the account's name");
+}
+
+/// Every token that ssh also expands before it prints, compared with what natssh makes of the same text.
+#[tokio::test]
+async fn tokens_are_expanded_as_ssh_expands_them() {
+    let Some(world) = World::new("Host Web\n  HostName %h.Example.com\n", "") else { return };
+    let text = "%C,%d,%h,%i,%k,%L,%l,%n,%p,%r,%u,${HOME}";
+    for words in [&["-p", "77", "-l", "ops", "Web"][..], &["-oHostKeyAlias=Other", "web"], &["10.0.0.1"]] {
+        let known = format!("UserKnownHostsFile=/{text}");
+        let key = format!("IdentityFile=/{text}");
+        let by_ssh = [&["-o", known.as_str()], words, &["true"]].concat();
+        let by_natssh = [&["-o", key.as_str()], words, &["true"]].concat();
+        let expected = world.native(&by_ssh).await.trust.user_files;
+        assert_eq!(world.native(&by_natssh).await.proof.keys, expected, "{words:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_real_ssh_says_itself_what_is_wrong() {
+    let Some(world) = World::new("Host bad\n  RemoteCommand uptime\n", "") else { return };
+    for (words, part) in [
+        (&["-oFooBar=1", "web", "true"][..], "Bad configuration option"),
+        (&["-F", "nowhere", "web", "true"], "nowhere"),
+        (&["bad", "true"], "remote command"),
+        (&["-Q", "cipher"], "prints"),
+        (&["-L", "1:a:1", "web"], "forwards"),
+        (&["-oForwardAgent=yes", "web", "true"], "ForwardAgent is yes"),
+        (&["-oIdentityAgent=%d/${HOME}/%%", "web", "true"], "IdentityAgent"),
+    ] {
+        let (reason, tunnel) = world.real_ssh(words).await;
+        assert!(reason.to_lowercase().contains(&part.to_lowercase()), "{words:?}: {reason}");
+        assert!(!tunnel);
+    }
+}
+
+#[tokio::test]
+async fn the_real_ssh_goes_through_natssh_where_only_natssh_knows_the_way() {
+    let toml = format!(
+        "default = \"office\"\n{OFFICE}[[route]]\nhosts = [\"written\"]\nupstream = \"office\"\n\
+         [[route]]\nhosts = [\"near\"]\nupstream = \"direct\"\n"
+    );
+    let config = "Host jumped written near\n  ProxyJump gate\nHost ours\n  ProxyCommand natssh proxy %h %p\n";
+    let Some(world) = World::new(config, &toml) else { return };
+    for (words, tunnel) in [
+        (&["-L", "1:a:1", "web"][..], true),
+        (&["-oForwardAgent=yes", "web"], true),
+        (&["-L", "1:a:1", "written"], true),
+        // By the route it is straight, so the jump must not be taken.
+        (&["-L", "1:a:1", "near"], true),
+        (&["-L", "1:a:1", "jumped"], false),
+        (&["-L", "1:a:1", "ours"], false),
+        (&["-L", "1:a:1", "-J", "gate", "written"], false),
+        (&["-oProxyCommand=none", "web"], false),
+        (&["-O", "check", "web"], false),
+    ] {
+        assert_eq!(world.real_ssh(words).await.1, tunnel, "{words:?}");
+    }
+    for words in [&["web", "true"][..], &["written", "true"], &["near", "true"], &["ours", "true"]] {
+        assert_eq!(world.native(words).await.way, Way::Route, "{words:?}");
+    }
+}
+
+#[tokio::test]
+async fn where_natssh_connects_itself_the_address_matters() {
+    let toml = format!("{OFFICE}[[route]]\nhosts = [\"far\"]\nupstream = \"office\"\n");
+    let Some(world) = World::new("", &toml) else { return };
+    for (words, named) in [
+        (&["-6", "near", "true"][..], "AddressFamily is inet6"),
+        (&["-b", "::1", "near", "true"], "BindAddress is ::1"),
+    ] {
+        assert!(world.real_ssh(words).await.0.starts_with(named));
+    }
+    for words in [&["-6", "far", "true"][..], &["-b", "::1", "far", "true"]] {
+        world.native(words).await;
+    }
+}
