@@ -1,6 +1,10 @@
 //! Everything that reaches nodes: routes, upstreams, identities, as one
 //! configuration made them. A reload makes a new one and keeps what did not change.
 
+mod dial;
+
+pub use dial::Caller;
+
 use crate::admission::{Admission, Gates};
 use crate::config::{self, Kind, Settings};
 use crate::failures::Failures;
@@ -16,6 +20,7 @@ use rustix::process::Pid;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -51,6 +56,10 @@ pub struct Reach {
     /// The configuration.
     pub settings: Settings,
     upstreams: BTreeMap<String, Arc<Upstream>>,
+    /// Another one for each upstream that was ever built.
+    numbers: BTreeMap<String, u64>,
+    /// How many were ever built.
+    built: Arc<AtomicU64>,
     identities: Identities,
     lookers: BTreeMap<String, Arc<Looker>>,
     failures: Arc<Failures>,
@@ -86,6 +95,8 @@ impl Reach {
         let nothing = Self {
             settings: empty,
             upstreams: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            built: Arc::default(),
             identities: Arc::default(),
             lookers: BTreeMap::new(),
             failures,
@@ -133,6 +144,11 @@ impl Reach {
             let upstream = old.unwrap_or_else(|| Arc::new(self.build(wanted, via, &identities)));
             upstreams.insert(name.clone(), upstream);
         }
+        let number = |name: &String| match same_upstream(&self.upstreams, &upstreams, name) {
+            true => self.numbers.get(name).copied().unwrap_or_default(),
+            false => self.built.fetch_add(1, Relaxed) + 1,
+        };
+        let numbers = upstreams.keys().map(|name| (name.clone(), number(name))).collect();
         for (name, old) in &self.upstreams {
             if !same_upstream(&self.upstreams, &upstreams, name) {
                 old.drain();
@@ -141,6 +157,8 @@ impl Reach {
         Self {
             settings,
             upstreams,
+            numbers,
+            built: self.built.clone(),
             identities,
             lookers,
             failures: self.failures.clone(),

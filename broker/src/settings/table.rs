@@ -136,7 +136,7 @@ pub(super) const TABLE: &[Setting] = &[
     ),
     setting("KbdInteractiveDevices", Nothing, "only with KbdInteractiveAuthentication"),
     setting("KexAlgorithms", Native, "in that order, as far as natssh has them"),
-    setting("KnownHostsCommand", Native, "asked for the keys of the host"),
+    setting("KnownHostsCommand", Default, "it is the caller's program, run in the caller's environment"),
     setting("LocalCommand", Nothing, "only with PermitLocalCommand"),
     setting("LocalForward", Default, "natssh forwards no ports"),
     setting("LogLevel", Nothing, "natssh has little to say; `-q` and `-v` are heard"),
