@@ -15,6 +15,7 @@ mod trust;
 pub use crate::ssh::{Ended, OpenError, Stores};
 pub use alive::{Alive, Health};
 pub use exec::{Event, Gone, Running};
+pub use proof::Proved;
 
 use crate::ssh::{Connection, Hello, Keeping, Logins, NotConnected, Unread};
 use crate::target::Target;
@@ -99,7 +100,13 @@ impl Session {
     /// # Errors
     /// `NoChannel` where the node gives no more (`MaxSessions`), `Lost` where the session has ended; never `Refused`.
     pub async fn channel(self: &Arc<Self>) -> Result<Running, OpenError> {
-        Ok(Running::new(self.connection.command().await?))
+        Ok(Running::new(self.connection.command().await?, self.clone()))
+    }
+
+    /// By what the node let one in; none where it wanted nothing.
+    #[must_use]
+    pub fn proof(&self) -> Option<Proved> {
+        self.connection.proof().map(Proved::of)
     }
 
     /// How the session ended, once it has.
@@ -138,6 +145,12 @@ impl Session {
     #[must_use]
     pub fn round_trip(&self) -> Option<Duration> {
         self.pulse.round_trip()
+    }
+
+    /// Bytes of all commands' input so far, and of their output.
+    #[must_use]
+    pub fn bytes(&self) -> (u64, u64) {
+        self.unread.bytes()
     }
 
     /// Channels that are open now, used or not.
@@ -179,10 +192,9 @@ fn refusal(error: NotConnected, peer: &str, proofs: &Proofs) -> NotOpened {
         }
         NotConnected::NotAdmitted(not) => not,
     };
-    let other_ways =
-        not.methods.iter().filter(|way| **way != "publickey").copied().collect::<Vec<_>>().join(", ");
+    let other_ways = not.other_ways().collect::<Vec<_>>().join(", ");
     if not.wants_more {
-        return NotOpened::RealSsh(format!("{peer} wants more than a key ({other_ways})"));
+        return NotOpened::RealSsh(format!("{peer} wants more than a key: {}", not.methods.join(", ")));
     }
     if let Some(why) = not.unsigned.as_ref().or(proofs.locked.as_ref()) {
         return NotOpened::RealSsh(why.clone());
@@ -192,8 +204,8 @@ fn refusal(error: NotConnected, peer: &str, proofs: &Proofs) -> NotOpened {
         let text = format!("{peer} had enough after {} of {all} keys: {words}", not.shown);
         return NotOpened::Failed(Failure::new(FailureKind::Denied, text).hint(ONE_KEY));
     }
-    if not.may_ask_a_person() {
-        return NotOpened::RealSsh(format!("{peer} accepts no key that was offered, but {other_ways}"));
+    if !other_ways.is_empty() {
+        return NotOpened::RealSsh(format!("{peer} accepts none of the keys, and leaves {other_ways}"));
     }
     let text = format!("{peer}: Permission denied ({})", not.methods.join(","));
     let failure = match (&proofs.unusable, not.shown) {

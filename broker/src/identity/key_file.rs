@@ -16,6 +16,8 @@ use std::sync::Arc;
 /// A key file.
 #[derive(Debug, Clone)]
 pub struct KeyFile {
+    /// Where it is.
+    pub path: PathBuf,
     /// What it shows, if that can be told without its passphrase.
     pub public: Option<AgentKey>,
     /// The user's certificate beside it.
@@ -48,7 +50,7 @@ impl KeyFile {
         }
         let certificate = beside.then(|| read_user_certificate(&certificate_beside(path))).flatten();
         let nothing = public.is_none() && certificate.is_none() && matches!(private, Private::Absent);
-        (!nothing).then_some(Self { public, certificate, private })
+        (!nothing).then_some(Self { path: path.into(), public, certificate, private })
     }
 
     /// What can be shown of it: the key, then its certificate.

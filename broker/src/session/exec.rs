@@ -5,16 +5,22 @@
 
 pub use crate::ssh::{Event, Gone};
 
+use super::Session;
 use crate::ssh::CommandChannel;
 use crate::target::Run;
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// One session channel. Dropping it closes it; what runs on the node then loses its outputs, as with ssh.
-pub struct Running(CommandChannel);
+pub struct Running {
+    channel: CommandChannel,
+    /// Lives as long as its channels.
+    _session: Arc<Session>,
+}
 
 impl Running {
-    pub(super) fn new(channel: CommandChannel) -> Self {
-        Self(channel)
+    pub(super) fn new(channel: CommandChannel, session: Arc<Session>) -> Self {
+        Self { channel, _session: session }
     }
 
     /// Hands over the environment and what is to be run, without waiting for an answer: that is an [`Event`].
@@ -28,19 +34,19 @@ impl Running {
         for (name, value) in environment {
             // See `carries`.
             if let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) {
-                self.0.set(name, value).await?;
+                self.channel.set(name, value).await?;
             }
         }
         match run {
-            Run::Shell => self.0.shell().await,
-            Run::Command(command) => self.0.exec(command).await,
-            Run::Subsystem(name) => self.0.subsystem(name).await,
+            Run::Shell => self.channel.shell().await,
+            Run::Command(command) => self.channel.exec(command).await,
+            Run::Subsystem(name) => self.channel.subsystem(name).await,
         }
     }
 
     /// What happens next; one reader only. It may stop waiting at any time, and nothing is lost.
     pub async fn next(&self) -> Event {
-        self.0.next().await
+        self.channel.next().await
     }
 
     /// Sends bytes to the command's standard input. Waits while the node does not take them; who stops waiting
@@ -49,7 +55,7 @@ impl Running {
     /// # Errors
     /// The channel has ended.
     pub async fn write(&self, bytes: Bytes) -> Result<(), Gone> {
-        self.0.write(bytes).await
+        self.channel.write(bytes).await
     }
 
     /// Ends the command's standard input; its outputs go on.
@@ -57,7 +63,7 @@ impl Running {
     /// # Errors
     /// The channel has ended.
     pub async fn finish_writing(&self) -> Result<(), Gone> {
-        self.0.finish_writing().await
+        self.channel.finish_writing().await
     }
 
     /// Sends a signal, by its name without `SIG`. Servers before OpenSSH 8.1 ignore it.
@@ -65,13 +71,13 @@ impl Running {
     /// # Errors
     /// The channel has ended.
     pub async fn signal(&self, name: &str) -> Result<(), Gone> {
-        self.0.signal(name).await
+        self.channel.signal(name).await
     }
 
     /// Whether the channel has ended: nothing can be started on it any more.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        self.0.has_ended()
+        self.channel.has_ended()
     }
 }
 

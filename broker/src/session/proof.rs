@@ -10,6 +10,7 @@ use crate::ssh::{KeyOffer, Signer};
 use crate::target::{Proof, Target};
 use ssh_key::public::KeyData;
 use ssh_key::{Algorithm, Certificate, HashAlg, PublicKey};
+use std::path::PathBuf;
 
 /// What there is to show.
 #[derive(Debug, Default)]
@@ -20,6 +21,44 @@ pub(super) struct Proofs {
     pub(super) locked: Option<String>,
     /// A key that ssh would not use either; why.
     pub(super) unusable: Option<String>,
+}
+
+/// By what a node let one in: nothing new is run on a session whose proof is gone.
+#[derive(Debug, Clone)]
+pub struct Proved {
+    /// When the certificate ends, in seconds since 1970; never for a bare key.
+    pub valid_before: Option<u64>,
+    key: KeyData,
+    source: Source,
+}
+
+/// Where the key is kept.
+#[derive(Debug, Clone)]
+enum Source {
+    Agent(PathBuf),
+    File(PathBuf),
+}
+
+impl Proved {
+    pub(super) fn of(offer: &KeyOffer) -> Self {
+        let valid_before = offer.certificate.as_ref().map(Certificate::valid_before);
+        let source = match &offer.signer {
+            Signer::Agent { socket, .. } => Source::Agent(socket.clone()),
+            _ => Source::File(offer.file.clone().unwrap_or_default()),
+        };
+        Self { valid_before, key: offer.key.key_data().clone(), source }
+    }
+
+    /// Whether the key is still where it was: in the agent, which may be gone, or in its file. Blocks, for two
+    /// seconds at most.
+    #[must_use]
+    pub fn is_still_there(&self) -> bool {
+        match &self.source {
+            Source::File(path) => path.exists(),
+            Source::Agent(socket) => identity::agent::list_as_held(socket)
+                .is_ok_and(|held| held.iter().any(|held| *held.key_data() == self.key)),
+        }
+    }
 }
 
 /// What the files and the agent hold.
@@ -58,10 +97,10 @@ fn order(found: &Found, proof: &Proof, accepted: &[String]) -> Proofs {
     let socket = proof.agent.clone().unwrap_or_default();
     let by_agent =
         |with: Option<PublicKey>| Signer::Agent { socket: socket.clone(), with: with.map(Box::new) };
-    // Whoever can sign with a key, under whatever certificate it is shown.
+    // Whoever can sign with a key, under whatever certificate it is shown; and the file it is in.
     let signer = |key: &KeyData| {
         let held = found.agent.iter().find_map(|held| match held {
-            AgentKey::Key(held) if held.key_data() == key => Some(by_agent(Some((**held).clone()))),
+            AgentKey::Key(held) if held.key_data() == key => Some((by_agent(Some((**held).clone())), None)),
             _ => None,
         });
         held.or_else(|| found.files.iter().filter(|file| file.holds(key)).find_map(signer_in))
@@ -75,9 +114,10 @@ fn order(found: &Found, proof: &Proof, accepted: &[String]) -> Proofs {
     };
     for certificate in &found.certificates {
         let held = found.agent.iter().any(|held| held.certificate() == Some(certificate));
-        let signer = if held { Some(by_agent(None)) } else { signer(certificate.public_key()) };
-        if let Some(signer) = signer {
-            offer(KeyOffer::held(&AgentKey::Certificate(Box::new(certificate.clone())), signer));
+        let signer = if held { Some((by_agent(None), None)) } else { signer(certificate.public_key()) };
+        if let Some((signer, file)) = signer {
+            let shown = AgentKey::Certificate(Box::new(certificate.clone()));
+            offer(KeyOffer { file, ..KeyOffer::held(&shown, signer) });
         }
     }
     let named: Vec<AgentKey> = found.files.iter().flat_map(KeyFile::shows).collect();
@@ -87,8 +127,8 @@ fn order(found: &Found, proof: &Proof, accepted: &[String]) -> Proofs {
         offer(KeyOffer::held(held, by_agent(None)));
     }
     for key in named {
-        if let Some(signer) = signer(key.key_data()) {
-            offer(KeyOffer::held(&key, signer));
+        if let Some((signer, file)) = signer(key.key_data()) {
+            offer(KeyOffer { file, ..KeyOffer::held(&key, signer) });
         }
     }
     for file in &found.files {
@@ -104,10 +144,10 @@ fn order(found: &Found, proof: &Proof, accepted: &[String]) -> Proofs {
 }
 
 /// Who signs with a file's own private half.
-fn signer_in(file: &KeyFile) -> Option<Signer> {
+fn signer_in(file: &KeyFile) -> Option<(Signer, Option<PathBuf>)> {
     match &file.private {
-        Private::Here(key) => Some(Signer::Key(key.clone())),
-        Private::Locked(why) => Some(Signer::Locked(why.clone())),
+        Private::Here(key) => Some((Signer::Key(key.clone()), Some(file.path.clone()))),
+        Private::Locked(why) => Some((Signer::Locked(why.clone()), None)),
         Private::Absent | Private::Unusable(_) => None,
     }
 }

@@ -19,8 +19,8 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// What the server said to all keys.
 pub(super) enum Admitted {
-    /// One was enough.
-    Yes,
+    /// This one was enough; or none was needed.
+    Yes(Option<usize>),
     /// None was.
     No(NotAdmitted),
     /// Nothing: the connection ended under the question.
@@ -45,10 +45,9 @@ pub struct NotAdmitted {
 }
 
 impl NotAdmitted {
-    /// Whether the server would let in somebody who types something.
-    #[must_use]
-    pub fn may_ask_a_person(&self) -> bool {
-        self.methods.iter().any(|method| *method != "publickey" && *method != "none")
+    /// The ways that are left beside keys: passwords, tickets, a host's own key.
+    pub fn other_ways(&self) -> impl Iterator<Item = &'static str> {
+        self.methods.iter().copied().filter(|method| !["publickey", "none"].contains(method))
     }
 }
 
@@ -63,12 +62,12 @@ pub(super) async fn authenticate(
     let mut not = NotAdmitted::default();
     if offers.is_empty() {
         return match handle.authenticate_none(login).await {
-            Ok(answer) => heard(answer, &mut not, shared).await.unwrap_or(Admitted::No(not)),
+            Ok(answer) => heard(answer, None, &mut not, shared).await.unwrap_or(Admitted::No(not)),
             Err(_) => Admitted::Closed,
         };
     }
     let sha1 = shared.sha1.load(Ordering::Relaxed);
-    for offer in offers {
+    for (n, offer) in offers.iter().enumerate() {
         let hash = match offer.key.algorithm() {
             Algorithm::Rsa { .. } => rsa_hash(handle, sha1, hashes).await,
             _ => None,
@@ -76,7 +75,7 @@ pub(super) async fn authenticate(
         not.shown += 1;
         match show(handle, login, offer, hash).await {
             Ok(answer) => {
-                if let Some(end) = heard(answer, &mut not, shared).await {
+                if let Some(end) = heard(answer, Some(n), &mut not, shared).await {
                     return end;
                 }
             }
@@ -109,10 +108,15 @@ async fn show(
     }
 }
 
-/// Takes note of an answer; something where it was the last.
-async fn heard(answer: AuthResult, not: &mut NotAdmitted, shared: &Shared) -> Option<Admitted> {
+/// Takes note of an answer to the key that was shown; something where it was the last.
+async fn heard(
+    answer: AuthResult,
+    shown: Option<usize>,
+    not: &mut NotAdmitted,
+    shared: &Shared,
+) -> Option<Admitted> {
     match answer {
-        AuthResult::Success => Some(Admitted::Yes),
+        AuthResult::Success => Some(Admitted::Yes(shown)),
         AuthResult::Failure { partial_success: true, remaining_methods } => {
             not.methods = names(&remaining_methods);
             not.wants_more = true;

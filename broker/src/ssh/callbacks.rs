@@ -182,6 +182,20 @@ pub(super) struct Callbacks {
     pub(super) offer: Option<Arc<Offer>>,
 }
 
+impl Callbacks {
+    fn settle(&self, id: ChannelId, kept: Kept, session: &mut Session) -> Result<(), russh::Error> {
+        match kept {
+            Kept::Yes => Ok(()),
+            // A server that counts silence (ClientAliveInterval) has asked behind megabytes of output.
+            Kept::Late => session.send_keepalive(true),
+            Kept::Overflowed => {
+                self.shared.forget(id);
+                session.close(id)
+            }
+        }
+    }
+}
+
 /// The library drops its handler when the connection's task ends, also when that task panicked.
 impl Drop for Callbacks {
     fn drop(&mut self) {
@@ -243,11 +257,8 @@ impl Handler for Callbacks {
 
     async fn data(&mut self, id: ChannelId, data: &[u8], session: &mut Session) -> Result<(), Self::Error> {
         let Some(mailbox) = self.shared.mailbox(id) else { return Ok(()) };
-        if mailbox.stdout(data).await == Kept::Overflowed {
-            self.shared.forget(id);
-            session.close(id)?;
-        }
-        Ok(())
+        let kept = mailbox.stdout(data).await;
+        self.settle(id, kept, session)
     }
 
     async fn extended_data(
@@ -258,11 +269,8 @@ impl Handler for Callbacks {
         session: &mut Session,
     ) -> Result<(), Self::Error> {
         let Some(mailbox) = self.shared.mailbox(id).filter(|_| code == STDERR) else { return Ok(()) };
-        if mailbox.stderr(data).await == Kept::Overflowed {
-            self.shared.forget(id);
-            session.close(id)?;
-        }
-        Ok(())
+        let kept = mailbox.stderr(data).await;
+        self.settle(id, kept, session)
     }
 
     async fn exit_status(

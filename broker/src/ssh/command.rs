@@ -77,6 +77,7 @@ impl CommandChannel {
     /// # Errors
     /// The channel has ended.
     pub async fn write(&self, bytes: Bytes) -> Result<(), Gone> {
+        self.outputs.sent(bytes.len());
         tokio::select! {
             // The library's writer never learns that its channel was closed.
             biased;

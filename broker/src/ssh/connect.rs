@@ -66,6 +66,8 @@ pub struct Connection {
     shared: Arc<Shared>,
     /// Dropping it cuts the byte stream below, and with it the connection.
     cut: Mutex<Option<Cut>>,
+    /// The key that was accepted.
+    proof: Option<KeyOffer>,
 }
 
 impl Connection {
@@ -99,11 +101,12 @@ impl Connection {
             Ok(Err(error)) => return failed(handshake_failure(&peer, &shared, &error)),
             Err(_) => return failed(unanswered(&peer, "the key exchange")),
         };
+        let proof;
         let hashes = rsa_hashes(&hello.algorithms);
         let auth = authenticate(&mut handle, &shared, &hello.login, &hello.offers, &hashes);
         let lost = |why: &str| Failure::new(FailureKind::Unreachable, format!("{peer} {why}"));
         match timeout_at(deadline, auth).await {
-            Ok(Admitted::Yes) => {}
+            Ok(Admitted::Yes(shown)) => proof = shown.and_then(|shown| hello.offers.into_iter().nth(shown)),
             Ok(Admitted::No(not)) => return Err(NotConnected::NotAdmitted(not)),
             Ok(Admitted::Lost(reason)) => {
                 return failed(lost(&format!("broke off authentication: {reason}")));
@@ -111,7 +114,7 @@ impl Connection {
             Ok(Admitted::Closed) => return failed(lost("closed the connection during authentication")),
             Err(_) => return failed(unanswered(&peer, "authentication")),
         }
-        Ok(Self { handle, shared, cut: Mutex::new(Some(cut)) })
+        Ok(Self { handle, shared, cut: Mutex::new(Some(cut)), proof })
     }
 
     /// True when the server proved its key with SHA-1 RSA: Teleport up to v8.
@@ -122,6 +125,11 @@ impl Connection {
     /// The identification the server sent.
     pub fn server(&self) -> &str {
         self.shared.server.get().map_or("", String::as_str)
+    }
+
+    /// The key that was accepted; none where the server wanted none.
+    pub fn proof(&self) -> Option<&KeyOffer> {
+        self.proof.as_ref()
     }
 
     /// How the connection ended, once it has.
@@ -143,8 +151,10 @@ impl Connection {
     /// time, and without one if not.
     pub fn close(self: &Arc<Self>) {
         let Some(cut) = self.cut.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        // Outside of a runtime there is nobody to say it.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let connection = self.clone();
-        tokio::spawn(async move {
+        runtime.spawn(async move {
             let goodbye = connection.handle.disconnect(Disconnect::ByApplication, "", "");
             drop(timeout(GOODBYE, goodbye).await);
             drop(timeout(GOODBYE, connection.ended().wait_for(Option::is_some)).await);

@@ -102,10 +102,12 @@ pub enum End {
 }
 
 /// What the callback has to do after handing bytes over.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kept {
     /// Nothing.
     Yes,
+    /// Tell the server that this side lives: the connection was held for a while.
+    Late,
     /// Close the channel: its reader has been told why.
     Overflowed,
 }

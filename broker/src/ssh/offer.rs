@@ -5,6 +5,7 @@ use crate::identity::{AgentKey, Credential};
 use ssh_key::public::KeyData;
 use ssh_key::{Certificate, PublicKey};
 use std::fmt;
+use std::path::PathBuf;
 
 /// One key, or one certificate, that is shown to a server.
 #[derive(Clone)]
@@ -15,6 +16,8 @@ pub struct KeyOffer {
     pub certificate: Option<Certificate>,
     /// Who signs when the server accepts it.
     pub signer: Signer,
+    /// The file that the private half was read from, if it was.
+    pub file: Option<PathBuf>,
 }
 
 impl KeyOffer {
@@ -25,8 +28,12 @@ impl KeyOffer {
         match credential {
             Credential::Key { key, certificate } => {
                 let signer = Signer::Key(key.clone());
-                let with =
-                    |certificate| Self { key: key.public_key().clone(), certificate, signer: signer.clone() };
+                let with = |certificate| Self {
+                    key: key.public_key().clone(),
+                    certificate,
+                    signer: signer.clone(),
+                    file: None,
+                };
                 let certified = certificate.as_deref().cloned().map(|certificate| with(Some(certificate)));
                 certified.into_iter().chain([with(None)]).collect()
             }
@@ -44,8 +51,9 @@ impl KeyOffer {
                 key: PublicKey::from(certificate.public_key().clone()),
                 certificate: Some((**certificate).clone()),
                 signer,
+                file: None,
             },
-            AgentKey::Key(key) => Self { key: (**key).clone(), certificate: None, signer },
+            AgentKey::Key(key) => Self { key: (**key).clone(), certificate: None, signer, file: None },
         }
     }
 

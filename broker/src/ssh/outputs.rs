@@ -12,9 +12,9 @@ mod spill;
 use super::inbox::{Budget, End, Kept};
 use bytes::Bytes;
 use natssh_wire::frame::Output;
-use queue::{Company, Front, Put, Queue};
+use queue::{Company, Front, Limits, Put, Queue};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -36,6 +36,7 @@ pub struct Stores {
     pub disk: Arc<Budget>,
     /// Where the files are: not in memory, as `/tmp` may be.
     pub folder: PathBuf,
+    each: Limits,
 }
 
 /// What the commands of one session leave unread.
@@ -47,6 +48,10 @@ pub struct Unread {
     /// Commands whose readers are behind.
     behind: Mutex<usize>,
     private: watch::Sender<bool>,
+    /// Bytes of all commands' input.
+    sent: AtomicU64,
+    /// Bytes of all their output.
+    received: AtomicU64,
 }
 
 /// How a command ended, as the server told it.
@@ -103,7 +108,18 @@ impl Stores {
     /// As large as they are outside of tests.
     #[must_use]
     pub fn new(folder: PathBuf) -> Arc<Self> {
-        Arc::new(Self { memory: Budget::new(MEMORY_LIMIT), disk: Budget::new(DISK_LIMIT), folder })
+        Self::with(folder, Limits::USUAL)
+    }
+
+    fn with(folder: PathBuf, each: Limits) -> Arc<Self> {
+        let (memory, disk) = (Budget::new(MEMORY_LIMIT), Budget::new(DISK_LIMIT));
+        Arc::new(Self { memory, disk, folder, each })
+    }
+
+    /// Small ones, so that a test fills them.
+    #[cfg(test)]
+    pub(crate) fn small(folder: PathBuf, memory: usize, file: u64, overdraft: u64) -> Arc<Self> {
+        Self::with(folder, Limits { memory, file, overdraft })
     }
 }
 
@@ -111,14 +127,20 @@ impl Unread {
     /// Nothing yet.
     #[must_use]
     pub fn new(stores: Arc<Stores>) -> Arc<Self> {
-        let (running, behind) = (AtomicUsize::new(0), Mutex::new(0));
-        Arc::new(Self { stores, running, behind, private: watch::Sender::new(false) })
+        let (running, behind, sent, received) = Default::default();
+        Arc::new(Self { stores, running, behind, private: watch::Sender::new(false), sent, received })
     }
 
     /// Whether a reader is so far behind that nothing new should run beside it.
     #[must_use]
     pub fn private(&self) -> watch::Receiver<bool> {
         self.private.subscribe()
+    }
+
+    /// Bytes of all commands' input so far, and of their output.
+    #[must_use]
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.sent.load(Ordering::Relaxed), self.received.load(Ordering::Relaxed))
     }
 
     fn company(&self) -> Company {
@@ -152,36 +174,32 @@ impl Outputs {
 
     /// Takes bytes that arrived. Waits, for a second at most, only where there is no place for them.
     pub(super) async fn take(&self, output: Output, data: &[u8]) -> Kept {
+        self.unread.received.fetch_add(data.len() as u64, Ordering::Relaxed);
         let until = Instant::now() + SLICE;
         loop {
             let room = self.room.notified();
-            match self.put(output, data) {
-                Put::Kept => return Kept::Yes,
+            let company = self.unread.company();
+            match self.settle(|queue| queue.put(output, data, company)) {
+                Put::InMemory | Put::InFile => return Kept::Yes,
                 Put::Failed(_) => return Kept::Overflowed,
                 Put::Full if timeout_at(until, room).await.is_err() => break,
                 Put::Full => {}
             }
         }
-        match self.settle(|state| state.queue.put_anyway(output, data)) {
+        match self.settle(|queue| queue.put_anyway(output, data)) {
             Put::Failed(_) => Kept::Overflowed,
-            _ => Kept::Yes,
+            _ => Kept::Late,
         }
-    }
-
-    fn put(&self, output: Output, data: &[u8]) -> Put {
-        let company = self.unread.company();
-        self.settle(|state| state.queue.put(output, data, company))
     }
 
     /// Puts bytes into the queue, and draws the consequences.
-    fn settle(&self, put: impl FnOnce(&mut State) -> Put) -> Put {
+    fn settle(&self, put: impl FnOnce(&mut Queue) -> Put) -> Put {
         let mut state = self.lock();
         if state.end.is_some() {
-            return Put::Kept;
+            return Put::InMemory;
         }
-        let put = put(&mut state);
-        if state.queue.is_long() && !state.behind {
-            state.behind = true;
+        let put = put(&mut state.queue);
+        if put != Put::InMemory && !std::mem::replace(&mut state.behind, true) {
             self.unread.change(|behind| *behind += 1);
         }
         if let Put::Failed(reason) = &put {
@@ -191,6 +209,11 @@ impl Outputs {
         drop(state);
         self.changed.notify_one();
         put
+    }
+
+    /// Bytes go the other way.
+    pub(super) fn sent(&self, bytes: usize) {
+        self.unread.sent.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// The server answered the request to run something.

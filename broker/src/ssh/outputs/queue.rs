@@ -9,13 +9,23 @@ use natssh_wire::frame::Output;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Bytes of one command that wait in memory.
-pub(super) const IN_MEMORY: usize = 1 << 20;
-/// Bytes of one command that wait in a file before the connection is held.
-pub(super) const IN_FILE: u64 = 256 << 20;
-/// Bytes that are taken into the file beyond that: held, a connection brings one packet a second, of 32 KiB. A reader
-/// that stands still for half an hour has used it up.
-const OVERDRAFT: u64 = 64 << 20;
+/// How many bytes of one command may be unread.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// In memory.
+    pub(super) memory: usize,
+    /// In a file, before the connection is held.
+    pub(super) file: u64,
+    /// In the file beyond that. Held, a connection brings one packet a second, of 32 KiB: a reader that stands still
+    /// has used this up after half an hour, and if its command ran alone, all of the file after two hours and a half.
+    pub(super) overdraft: u64,
+}
+
+impl Limits {
+    /// Outside of tests.
+    pub(super) const USUAL: Self = Self { memory: 1 << 20, file: 256 << 20, overdraft: 64 << 20 };
+}
+
 /// Small packets are gathered in chunks of this size, so that a flood of one-byte packets costs what its bytes cost.
 const CHUNK: usize = 4096;
 
@@ -31,8 +41,10 @@ pub(super) enum Company {
 /// What became of bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Put {
-    /// They are kept.
-    Kept,
+    /// They are kept, in memory.
+    InMemory,
+    /// They are kept, in the file: the reader is behind.
+    InFile,
     /// There is no place for them now.
     Full,
     /// They are lost: why, in lower case.
@@ -73,9 +85,9 @@ impl Queue {
     /// Takes bytes in, if there is a place for them.
     pub(super) fn put(&mut self, output: Output, data: &[u8], company: Company) -> Put {
         if self.put_in_memory(output, data) {
-            return Put::Kept;
+            return Put::InMemory;
         }
-        let room = self.on_disk() + data.len() as u64 <= IN_FILE;
+        let room = self.on_disk() + data.len() as u64 <= self.stores.each.file;
         if company == Company::Alone || !room || !self.stores.disk.take(data.len()) {
             return Put::Full;
         }
@@ -85,10 +97,11 @@ impl Queue {
     /// Takes bytes in after the connection was held for them.
     pub(super) fn put_anyway(&mut self, output: Output, data: &[u8]) -> Put {
         if self.put_in_memory(output, data) {
-            return Put::Kept;
+            return Put::InMemory;
         }
-        if self.on_disk() + data.len() as u64 > IN_FILE + OVERDRAFT {
-            return Put::Failed(format!("its reader left more than {} MiB unread", IN_FILE >> 20));
+        let Limits { file, overdraft, .. } = self.stores.each;
+        if self.on_disk() + data.len() as u64 > file + overdraft {
+            return Put::Failed(format!("its reader left more than {} MiB unread", (file + overdraft) >> 20));
         }
         self.stores.disk.take_anyway(data.len());
         self.put_on_disk(output, data)
@@ -103,7 +116,7 @@ impl Queue {
             return true;
         }
         let booked = data.len().max(CHUNK);
-        if self.held + booked > IN_MEMORY || !self.stores.memory.take(booked) {
+        if self.held + booked > self.stores.each.memory || !self.stores.memory.take(booked) {
             return false;
         }
         self.held += booked;
@@ -117,7 +130,8 @@ impl Queue {
     fn put_on_disk(&mut self, output: Output, data: &[u8]) -> Put {
         let spill = match &mut self.spill {
             Some(spill) => spill,
-            none => match Spill::new(&self.stores.folder, IN_FILE + OVERDRAFT) {
+            none => match Spill::new(&self.stores.folder, self.stores.each.file + self.stores.each.overdraft)
+            {
                 Ok(spill) => none.insert(spill),
                 Err(reason) => {
                     self.stores.disk.give(data.len());
@@ -133,7 +147,7 @@ impl Queue {
             Some((last, Piece::Disk(length))) if *last == output => *length += data.len() as u64,
             _ => self.pieces.push_back((output, Piece::Disk(data.len() as u64))),
         }
-        Put::Kept
+        Put::InFile
     }
 
     /// The oldest bytes, if there are any.
@@ -166,14 +180,9 @@ impl Queue {
         }
     }
 
-    /// More than half of what may wait in memory, or anything in the file.
-    pub(super) fn is_long(&self) -> bool {
-        self.spill.is_some() || self.held > IN_MEMORY - CHUNK * 16
-    }
-
     /// So little that the reader counts as present again.
     pub(super) fn is_short(&self) -> bool {
-        self.spill.is_none() && self.held <= IN_MEMORY / 4
+        self.spill.is_none() && self.held <= self.stores.each.memory / 4
     }
 
     /// Forgets everything.
