@@ -18,7 +18,7 @@ use crate::upstream::{
 use natssh_wire::{Failure, FailureKind, NodeAddr, status};
 use rustix::process::Pid;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -311,6 +311,18 @@ impl Reach {
             entry
         };
         self.identities.values().map(entry).collect()
+    }
+
+    /// An identity by its name.
+    #[must_use]
+    pub fn identity(&self, name: &str) -> Option<Arc<Watched>> {
+        self.identities.get(name).cloned()
+    }
+
+    /// The folder for what outlives this broker.
+    #[must_use]
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
     }
 
     /// What was counted of each upstream.

@@ -13,6 +13,7 @@ mod cache;
 mod call;
 mod environment;
 mod expand;
+mod identity;
 mod lookup;
 mod meaning;
 mod printed;
@@ -26,6 +27,7 @@ use crate::reach::Reach;
 use crate::target::{Decision, Target, Way};
 use call::{Around, Call, Hop};
 use expand::Tokens;
+use identity::Identities;
 use lookup::{Found, Lookup, NotFound};
 use meaning::{Meaning, OwnWay, Whom};
 use natssh_wire::exec::ExecRequest;
@@ -38,7 +40,10 @@ const HOPS: usize = 8;
 
 /// Decides about calls, and remembers what ssh said.
 #[derive(Default)]
-pub struct Settings(Lookup);
+pub struct Settings {
+    lookup: Lookup,
+    identities: Identities,
+}
 
 /// The real ssh's, and why.
 struct Declined {
@@ -87,7 +92,7 @@ impl Settings {
             return Ok(Err(Declined::because("the host's name is not UTF-8")));
         };
         let around = Around::of(request);
-        let found = match self.0.settings(&call, &around).await {
+        let found = match self.lookup.settings(&call, &around).await {
             Ok(found) => found,
             Err(NotFound::NoSsh(failure)) => return Err(failure),
             Err(NotFound::Refused(words)) => return Ok(Err(Declined::because(words))),
@@ -122,11 +127,8 @@ impl Settings {
             return Err(declined(reason));
         }
         let wishes = meaning.wishes().map_err(declined)?;
-        let target = meaning.target(whom.clone(), road.way).map_err(|reason| Declined {
-            reason,
-            tunnel: road.tunnel,
-            whom: Some(whom.clone()),
-        })?;
+        let mut target = meaning.target(whom.clone(), road.way.clone()).map_err(declined)?;
+        self.identities.introduce(&mut target, call, found, reach).await;
         Ok(Decision::Native(Box::new(target), wishes))
     }
 
@@ -191,7 +193,8 @@ impl Settings {
         for (n, hop) in hops.iter().enumerate() {
             let why = |reason: String| format!("ProxyJump {}: {reason}", hop.host);
             let call = meaning.call.to_hop(hop);
-            let found = self.0.settings(&call, meaning.around).await.map_err(|not| why(not.to_string()))?;
+            let found =
+                self.lookup.settings(&call, meaning.around).await.map_err(|not| why(not.to_string()))?;
             if let Some(complaint) = &found.complaint {
                 return Err(why(complaint.clone()));
             }
@@ -213,7 +216,11 @@ impl Settings {
                 }
                 way => way,
             };
-            chain.push(inner.target(whom, way).map_err(why)?);
+            let mut target = inner.target(whom, way).map_err(why)?;
+            if chain.is_empty() {
+                self.identities.introduce(&mut target, &call, &found, reach).await;
+            }
+            chain.push(target);
         }
         Ok(chain)
     }

@@ -11,5 +11,7 @@ pub mod derived;
 mod plan;
 mod view;
 
+pub use plan::NODE_PORT;
+
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::{self, Environment};
 use crate::failures::Failures;
+use crate::identity::testing::{authority, ed25519, pem, public_line, user_certificate, write};
 use crate::target::{Proof, Run, Strict, Trust};
 use natssh_wire::word::Word;
 use std::path::{Path, PathBuf};
@@ -18,12 +19,18 @@ struct World {
 impl World {
     /// None, said aloud, where there is no ssh.
     fn new(ssh_config: &str, natssh_toml: &str) -> Option<Self> {
+        Self::after(ssh_config, natssh_toml, |_| {})
+    }
+
+    /// The same, with files that are there before the configuration is read.
+    fn after(ssh_config: &str, natssh_toml: &str, prepare: impl FnOnce(&Path)) -> Option<Self> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         if !std::env::split_paths(&path).any(|folder| folder.join("ssh").is_file()) {
             eprintln!("skipped: there is no ssh here");
             return None;
         }
         let folder = tempfile::tempdir().unwrap();
+        prepare(folder.path());
         std::fs::write(folder.path().join("config"), ssh_config).unwrap();
         std::fs::write(folder.path().join("natssh.toml"), natssh_toml).unwrap();
         let environment = Environment {
@@ -189,4 +196,59 @@ async fn where_natssh_connects_itself_the_address_matters() {
     for words in [&["-6", "far", "true"][..], &["-b", "::1", "far", "true"]] {
         world.native(words).await;
     }
+}
+
+/// A login with tsh.
+fn logged_in(folder: &Path) {
+    let key = ed25519(1);
+    let put = |name: &str, text: &str| write(&folder.join("tsh").join(name), text);
+    put("current-profile", "proxy.example.com\n");
+    put(
+        "proxy.example.com.yaml",
+        "web_proxy_addr: proxy.example.com:3080\nssh_proxy_addr: proxy.example.com:3023\nuser: me\ncluster: Example\n",
+    );
+    put("keys/proxy.example.com/me", &pem(&key));
+    put("keys/proxy.example.com/me.pub", &public_line(&key));
+    let certificate = user_certificate(&key, "me", &["root"]).to_openssh().unwrap();
+    put("keys/proxy.example.com/me-ssh/Example-cert.pub", &certificate);
+    let authority = public_line(&authority());
+    put(
+        "known_hosts",
+        &format!("@cert-authority proxy.example.com,Example,*.Example {authority} type=host\n"),
+    );
+}
+
+#[tokio::test]
+async fn a_node_of_a_cluster_is_met_as_the_upstream_s_identity() {
+    let Some(world) =
+        World::after("Host named\n  Port 22\n  User ops\n", "default = \"proxy.example.com\"\n", logged_in)
+    else {
+        return;
+    };
+    let plain = world.native(&["-oUserKnownHostsFile=none", "Web.Example", "true"]).await;
+    let ssh_alone = world.native(&["proxy.example.com", "true"]).await;
+    let tsh = world.path("tsh");
+    assert_eq!(plain.proof.keys[0], tsh.join("keys/proxy.example.com/me"));
+    assert_eq!(plain.proof.keys[1..], ssh_alone.proof.keys[..], "ssh's own come behind it");
+    assert_eq!(plain.proof.certificates, [tsh.join("keys/proxy.example.com/me-ssh/Example-cert.pub")]);
+    assert_eq!(plain.trust.alias.as_deref(), Some("web.example"));
+    assert!(plain.trust.user_files.is_empty(), "nothing is written that the user does not want written");
+    assert!(plain.trust.global_files.contains(&tsh.join("known_hosts")), "{:?}", plain.trust.global_files);
+    assert_eq!((plain.host.as_str(), plain.port), ("Web.Example", 22), "a file of ssh's names a port");
+    let key = tsh.join("keys/proxy.example.com/me");
+    let by_fragment = world.native(&["-i", key.to_str().unwrap(), "web.example", "true"]).await;
+    assert_eq!((by_fragment.proof.keys, by_fragment.trust.alias), (vec![key], None));
+}
+
+#[tokio::test]
+async fn login_and_port_of_a_cluster_hold_where_the_user_names_none() {
+    let toml = "[upstream.office]\nkind = \"teleport\"\nproxy = \"proxy.example.com:3023\"\nlogin = \"deploy\"\ncluster = \"Example\"\n\
+        [[route]]\nhosts = [\"*\"]\nupstream = \"office\"\n";
+    let Some(world) = World::after("", toml, logged_in) else {
+        return;
+    };
+    let plain = world.native(&["web", "true"]).await;
+    assert_eq!((plain.user.as_str(), plain.port), ("deploy", 3022));
+    let said = world.native(&["-p", "22", "-l", "ops", "web", "true"]).await;
+    assert_eq!((said.user.as_str(), said.port), ("ops", 22));
 }

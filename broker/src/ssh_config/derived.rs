@@ -49,6 +49,32 @@ fn refresh(state_dir: &Path, identity: &Identity) -> io::Result<()> {
     write(&view(state_dir, identity).files)
 }
 
+/// Where an identity is, for whoever reads it as stock ssh does.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Places {
+    /// `IdentityFile`.
+    pub key: Option<PathBuf>,
+    /// `CertificateFile`.
+    pub certificate: Option<PathBuf>,
+    /// `IdentityAgent`.
+    pub agent: Option<PathBuf>,
+    /// A file for `UserKnownHostsFile`.
+    pub known_hosts: Option<PathBuf>,
+}
+
+impl Places {
+    /// Those of an identity; files that nobody else writes are written first (blocking).
+    ///
+    /// # Errors
+    /// The first file that could not be written.
+    pub fn of(state_dir: &Path, identity: &Identity) -> io::Result<Self> {
+        let View { key, certificate, agent, known_hosts, files, sha1_authority: _ } =
+            view(state_dir, identity);
+        write(&files)?;
+        Ok(Self { key, certificate, agent, known_hosts })
+    }
+}
+
 /// What stock ssh can use of an identity.
 pub(super) fn view(state_dir: &Path, identity: &Identity) -> View {
     let own = &identity.ssh_files;

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// Where Teleport's own nodes listen; one behind a tunnel takes any port.
-const NODE_PORT: u16 = 3022;
+pub const NODE_PORT: u16 = 3022;
 /// The port that ssh asks for where nothing else is written.
 const SSH_PORT: u16 = 22;
 
@@ -232,7 +232,7 @@ impl Plan<'_> {
             }
             None => View::default(),
         };
-        options.extend(view.options);
+        options.extend(view.options());
         let extra = self
             .settings
             .upstreams

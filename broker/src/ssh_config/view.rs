@@ -14,8 +14,12 @@ use std::path::{Path, PathBuf};
 /// The part of a block that belongs to an identity.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct View {
-    /// Keyword and arguments, already quoted.
-    pub(super) options: Vec<(&'static str, String)>,
+    /// `IdentityFile`, and nothing else is to be shown then.
+    pub(super) key: Option<PathBuf>,
+    /// `CertificateFile`.
+    pub(super) certificate: Option<PathBuf>,
+    /// `IdentityAgent`.
+    pub(super) agent: Option<PathBuf>,
     /// Its host authorities in a file that ssh reads.
     pub(super) known_hosts: Option<PathBuf>,
     /// The files to write first.
@@ -65,25 +69,20 @@ impl View {
             {
                 view.derive(folder.join("key.pub"), Content::Text(public.trim_end().to_owned() + "\n"));
                 let link = view.derive(folder.join("key"), Content::LinkTo(key.clone()));
-                view.option("IdentityFile", &link);
+                view.key = Some(link);
                 let copy = || Content::Text(certificate.trim_end().to_owned() + "\n");
                 let file = own
                     .certificate
                     .clone()
                     .unwrap_or_else(|| view.derive(folder.join("key-cert.pub"), copy()));
-                view.option("CertificateFile", &file);
+                view.certificate = Some(file);
             }
             (key, _, _) => {
-                key.iter().for_each(|key| view.option("IdentityFile", key));
-                own.certificate.iter().for_each(|file| view.option("CertificateFile", file));
+                view.key.clone_from(key);
+                view.certificate.clone_from(&own.certificate);
             }
         }
-        if own.key.is_some() {
-            view.options.push(("IdentitiesOnly", "yes".into()));
-        }
-        if let Some(socket) = &own.agent {
-            view.option("IdentityAgent", socket);
-        }
+        view.agent.clone_from(&own.agent);
         view.known_hosts = match (&own.known_hosts, &seen.known_hosts) {
             (Some(file), Some(text)) if ssh_reads_all(text, &identity.authorities) => Some(file.clone()),
             _ if identity.authorities.is_empty() => None,
@@ -92,8 +91,17 @@ impl View {
         view
     }
 
-    fn option(&mut self, keyword: &'static str, file: &Path) {
-        self.options.push((keyword, block::path(file)));
+    /// Keyword and arguments for ssh_config, already quoted.
+    pub(super) fn options(&self) -> Vec<(&'static str, String)> {
+        let mut options = Vec::new();
+        let mut option = |keyword, file: &PathBuf| options.push((keyword, block::path(file)));
+        self.key.iter().for_each(|key| option("IdentityFile", key));
+        self.certificate.iter().for_each(|file| option("CertificateFile", file));
+        if self.key.is_some() {
+            options.push(("IdentitiesOnly", "yes".into()));
+        }
+        options.extend(self.agent.iter().map(|socket| ("IdentityAgent", block::path(socket))));
+        options
     }
 
     fn derive(&mut self, path: PathBuf, content: Content) -> PathBuf {
