@@ -28,7 +28,8 @@ impl LogLevel {
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Some(match name.to_ascii_lowercase().as_str() {
-            "quiet" => Self::Quiet,
+            // The second is what Debian calls it.
+            "quiet" | "silent" => Self::Quiet,
             "fatal" => Self::Fatal,
             "error" => Self::Error,
             "info" => Self::Info,
