@@ -19,12 +19,15 @@ use proptest::test_runner::TestRunner;
 const MADE_UP: usize = 250;
 
 /// Words, parted by blanks; `_` is a blank inside a word, `0` a word of no length.
-const WRITTEN: [&str; 92] = [
+const WRITTEN: [&str; 95] = [
     "web",
     "web true",
     "web ls -l",
     "-- web",
     "-- web -l root",
+    "-4 -- web -4 ls",
+    "-4 -- web -4",
+    "-p 22 -- web -p 23",
     "web -- ls",
     "web -l root -- -v",
     "web - ls",
@@ -232,9 +235,12 @@ fn made_up() -> Vec<Vec<String>> {
     let options = |most| prop::collection::vec(option.clone(), 0..most).prop_map(|words| words.concat());
     let host = prop::sample::select(vec!["web", "me@web", "ssh://you@web:2222", "web.example.com"]);
     let command = prop::collection::vec(prop::sample::select(vec!["ls", "-l", "--", "", "-n"]), 0..3);
-    let list = (options(4), host, options(3), command).prop_map(|(before, host, after, command)| {
-        let rest = command.into_iter().map(str::to_owned);
-        before.into_iter().chain([host.to_owned()]).chain(after).chain(rest).collect()
+    let end = prop::sample::select(vec![None, None, None, Some("--")]);
+    let list = (options(4), end.clone(), host, options(3), end, command);
+    let list = list.prop_map(|(before, end, host, after, other_end, command)| {
+        let owned = |words: Vec<&str>| words.into_iter().map(str::to_owned).collect::<Vec<_>>();
+        let host = end.into_iter().chain([host]).collect();
+        [before, owned(host), after, owned(other_end.into_iter().chain(command).collect())].concat()
     });
     let mut runner = TestRunner::deterministic();
     (0..MADE_UP).map(|_| list.new_tree(&mut runner).expect("nothing is filtered").current()).collect()
