@@ -8,7 +8,7 @@ use crate::UNREACHABLE;
 use crate::real_ssh::{Through, become_it};
 use crate::voice::Voice;
 use natssh_wire::Word;
-use natssh_wire::ssh_words::{Invocation, LogLevel, Tunnel};
+use natssh_wire::ssh_words::{Demand, Invocation, LogLevel, Tunnel};
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
@@ -27,18 +27,19 @@ pub(crate) fn run(words: &[OsString]) -> ExitCode {
     };
     let voice = voice(&call);
     let through = match call.demands_real_ssh() {
-        Some(demand) => {
-            voice.debug(1, &format!("natssh: the real ssh runs this: {}", demand.reason));
-            if demand.tunnel == Tunnel::Never || call.names_a_way() {
-                Through::ItsOwnWay
-            } else {
-                Through::Natssh
-            }
+        Some(Demand { tunnel: Tunnel::Never, .. }) => Through::ItsOwnWay,
+        Some(Demand { reason, .. }) => {
+            voice.debug(1, &format!("natssh: the real ssh runs this: {reason}"));
+            way(&call)
         }
-        None if call.names_a_way() => Through::ItsOwnWay,
-        None => Through::Natssh,
+        None => way(&call),
     };
     hand_over(&words, through, &voice)
+}
+
+/// What leads to the host, unless the caller says what.
+fn way(call: &Invocation) -> Through {
+    if call.names_a_way() { Through::ItsOwnWay } else { Through::Natssh }
 }
 
 /// Becomes the real ssh; returns only if that cannot be.
