@@ -21,6 +21,7 @@ pub mod log;
 pub mod metrics;
 pub mod pattern;
 pub mod place;
+pub mod pool;
 pub mod probe;
 pub mod proxy_command;
 pub mod reach;

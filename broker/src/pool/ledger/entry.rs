@@ -1,0 +1,171 @@
+//! What the ledger knows of one session.
+
+use super::{Facts, MAX_AGE, On, Place, Use};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Names a session within its key; counts up from 1.
+pub(in crate::pool) type SessionId = u64;
+
+/// Whether a session takes commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::pool) enum Health {
+    /// It is being authenticated.
+    Opening,
+    /// It answers.
+    Open,
+    /// It has not answered for a while; nothing new until it does.
+    Suspect,
+    /// It takes nothing more and closes with its last command.
+    Draining,
+}
+
+/// A channel opened ahead of need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::pool) struct Ahead {
+    since: Instant,
+    /// How many channels the session had when it was asked for.
+    pub(super) others: u32,
+    /// It is being closed, and counts until it is.
+    given_up: bool,
+}
+
+/// One session.
+#[derive(Debug, Clone)]
+pub(in crate::pool) struct Entry {
+    /// Its name.
+    pub id: SessionId,
+    /// How many resets there had been before it.
+    pub generation: u64,
+    /// Whether it takes commands.
+    pub health: Health,
+    /// Channels that somebody was granted and that are not closed.
+    pub taken: u32,
+    /// How many somebody was granted in its life.
+    pub total: u64,
+    /// The channel opened ahead of need.
+    pub ahead: Option<Ahead>,
+    /// Somebody on it does not read.
+    pub stalled: bool,
+    /// Who has it wants no neighbours.
+    pub alone: bool,
+    /// Channels it takes.
+    pub(super) limit: u32,
+    /// Processes may have stayed behind on the node, which counts them.
+    pub(super) left_behind: bool,
+    idle_since: Instant,
+    expires: Option<Instant>,
+    ahead_for: Option<Duration>,
+}
+
+impl Entry {
+    pub(super) fn opening(id: SessionId, generation: u64, now: Instant) -> Self {
+        Self {
+            id,
+            generation,
+            health: Health::Opening,
+            taken: 0,
+            total: 0,
+            ahead: None,
+            stalled: false,
+            alone: false,
+            limit: 0,
+            left_behind: false,
+            idle_since: now,
+            expires: None,
+            ahead_for: None,
+        }
+    }
+
+    /// It is authenticated.
+    pub(super) fn begin(&mut self, limit: u32, facts: Facts, now: Instant) {
+        self.health = Health::Open;
+        self.limit = limit;
+        self.idle_since = now;
+        let old = now + MAX_AGE;
+        self.expires = Some(facts.expires.map_or(old, |expires| expires.min(old)));
+        self.ahead_for = facts.ahead_for;
+    }
+
+    /// Channels that count, whoever has them.
+    pub(in crate::pool) fn in_flight(&self) -> u32 {
+        self.taken + u32::from(self.ahead.is_some())
+    }
+
+    /// When it was used last, if nobody uses it now.
+    pub(in crate::pool) fn unused_since(&self) -> Option<Instant> {
+        let idle = self.taken == 0 && self.health != Health::Opening;
+        idle.then_some(self.idle_since)
+    }
+
+    /// It takes a command now or when one of its own is over.
+    pub(super) fn will_take_more(&self) -> bool {
+        self.health == Health::Open && !self.stalled && !self.alone
+    }
+
+    pub(super) fn takes(&self, how: Use) -> bool {
+        let fits = match how {
+            Use::Shared => true,
+            Use::Alone => self.taken == 0,
+        };
+        self.will_take_more() && fits && (self.has_ahead() || self.in_flight() < self.limit)
+    }
+
+    pub(super) fn has_ahead(&self) -> bool {
+        self.ahead.is_some_and(|ahead| !ahead.given_up)
+    }
+
+    /// Takes a place; there must be one.
+    pub(super) fn take(&mut self, how: Use) -> Place {
+        let ahead = self.ahead.take_if(|ahead| !ahead.given_up);
+        let others = ahead.map_or(self.in_flight(), |ahead| ahead.others);
+        self.taken += 1;
+        self.total += 1;
+        self.alone = how == Use::Alone;
+        Place { session: self.id, on: if ahead.is_some() { On::Ahead } else { On::New }, others }
+    }
+
+    pub(super) fn give_back(&mut self, now: Instant) {
+        self.taken = self.taken.saturating_sub(1);
+        self.idle_since = now;
+        self.alone &= self.taken > 0;
+    }
+
+    /// Books a channel opened ahead, if there is none and room for one.
+    pub(super) fn open_ahead(&mut self, now: Instant) -> bool {
+        let room = self.health == Health::Open && self.ahead.is_none() && self.taken < self.limit;
+        if room {
+            self.ahead = Some(Ahead { since: now, others: self.taken, given_up: false });
+        }
+        room
+    }
+
+    /// Gives up a channel opened ahead whose time is over.
+    pub(super) fn give_up_ahead(&mut self, now: Instant) -> bool {
+        let Some(patience) = self.ahead_for else { return false };
+        let over = |ahead: &&mut Ahead| !ahead.given_up && now >= ahead.since + patience;
+        let Some(ahead) = self.ahead.as_mut().filter(over) else { return false };
+        ahead.given_up = true;
+        true
+    }
+
+    /// Notes whether it answers; whether that is news.
+    pub(super) fn answers(&mut self, answers: bool) -> bool {
+        let health = if answers { Health::Open } else { Health::Suspect };
+        let watched = matches!(self.health, Health::Open | Health::Suspect);
+        watched && std::mem::replace(&mut self.health, health) != health
+    }
+
+    pub(super) fn expire(&mut self, now: Instant) {
+        if self.expires.is_some_and(|expires| now >= expires) {
+            self.drain();
+        }
+    }
+
+    /// Takes nothing new. One that is being opened is closed when it is.
+    pub(super) fn drain(&mut self) {
+        if self.health != Health::Opening {
+            self.health = Health::Draining;
+        }
+    }
+}
