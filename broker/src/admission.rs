@@ -17,6 +17,8 @@ mod line;
 
 pub use circuit::Circuit;
 
+pub(crate) use breaker::Breaker;
+
 use circuit::Breakers;
 use line::{Line, Ticket};
 use natssh_wire::status::Handshakes;

@@ -224,6 +224,7 @@ impl Broker {
             status: self.status(),
             failures: self.failures.totals(),
             meters: reach.meters(),
+            sessions: Arc::default(),
             unread_bytes: reach.unread_bytes(),
             now: unix_now(),
         })
@@ -261,6 +262,7 @@ impl Broker {
             draining: *self.phase.borrow() != Phase::Serving,
             upstreams,
             identities,
+            sessions: Vec::new(),
             failures: self.failures.latest(None, FAILURES_SHOWN),
             requests: Requests {
                 accepted: self.counters.accepted.load(Relaxed),

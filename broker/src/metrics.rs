@@ -7,15 +7,17 @@
 
 mod histogram;
 mod meter;
+mod sessions;
 #[cfg(test)]
 mod tests;
 mod text;
 
 pub use histogram::{BOUNDS, Histogram};
 pub use meter::{Carried, Meter, Meters};
+pub use sessions::SessionMeter;
 
 use crate::failures::Totals;
-use natssh_wire::status::{Handshakes, Status, TrunkState, UpstreamState};
+use natssh_wire::status::{Handshakes, SessionState, Status, TrunkState, UpstreamState};
 use std::sync::Arc;
 use text::{Kind, Page};
 
@@ -30,6 +32,8 @@ pub struct Reading {
     pub failures: Totals,
     /// The meters, by upstream.
     pub meters: Vec<(String, Arc<Meter>)>,
+    /// The meter of sessions.
+    pub sessions: Arc<SessionMeter>,
     /// Bytes that wait for slow readers.
     pub unread_bytes: usize,
     /// Seconds since 1970.
@@ -43,6 +47,7 @@ pub fn page(reading: &Reading) -> String {
     broker(&mut page, reading);
     upstreams(&mut page, &reading.status);
     streams(&mut page, reading);
+    sessions(&mut page, reading);
     identities(&mut page, reading);
     page.into_text()
 }
@@ -178,6 +183,44 @@ fn streams(page: &mut Page, reading: &Reading) {
             family.sample(&[("upstream", upstream), ("direction", direction)], bytes);
         }
     });
+}
+
+fn sessions(page: &mut Page, reading: &Reading) {
+    let (all, meter) = (&reading.status.sessions, &reading.sessions);
+    let mut open = page.family("natssh_sessions", Kind::Gauge, "Authenticated connections to nodes, by state.");
+    for state in [
+        SessionState::Opening,
+        SessionState::Open,
+        SessionState::Private,
+        SessionState::Suspect,
+        SessionState::Draining,
+    ] {
+        let count = all.iter().filter(|session| session.state == state).count();
+        open.sample(&[("state", state.in_words())], count);
+    }
+    let refused = all.iter().filter(|session| session.state == SessionState::Refused).count();
+    page.family("natssh_nodes_refusing", Kind::Gauge, "Nodes that refused and are left in peace for a while.")
+        .sample(&[], refused);
+    page.family("natssh_commands_running", Kind::Gauge, "Commands that run on sessions now.")
+        .sample(&[], all.iter().map(|session| session.channels).sum::<u64>());
+    page.family("natssh_commands_waiting", Kind::Gauge, "Commands that wait for a place on a session.")
+        .sample(&[], all.iter().map(|session| session.waiting).sum::<u64>());
+    page.family(
+        "natssh_session_open_seconds",
+        Kind::Histogram,
+        "Time to open a session: the stream, the key exchange, the authentication.",
+    )
+    .histogram(&[], &meter.opens);
+    page.family("natssh_sessions_failed_total", Kind::Counter, "Sessions that were not opened.")
+        .sample(&[], meter.sessions_failed());
+    page.family(
+        "natssh_command_wait_seconds",
+        Kind::Histogram,
+        "Time from the request for a command to its channel, a new session included where one was needed.",
+    )
+    .histogram(&[], &meter.leases);
+    page.family("natssh_commands_cut_total", Kind::Counter, "Commands whose session ended under them.")
+        .sample(&[], meter.commands_cut());
 }
 
 fn identities(page: &mut Page, reading: &Reading) {

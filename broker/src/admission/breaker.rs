@@ -18,22 +18,22 @@ const FORGOTTEN: Duration = Duration::from_secs(900);
 
 /// A breaker that is open, or half open once its time is over.
 #[derive(Debug, Clone)]
-pub(super) struct Breaker {
+pub(crate) struct Breaker<F = Failure> {
     /// What the server said last, and until when it is not asked again.
-    pub(super) failure: Failure,
+    pub(crate) failure: F,
     /// Refusals in a row.
-    pub(super) refusals: u32,
+    pub(crate) refusals: u32,
     /// When somebody may ask again.
-    pub(super) until: Instant,
+    pub(crate) until: Instant,
     /// That of the identity that was refused.
     generation: u64,
     /// Somebody is asking, for all.
     probing: bool,
 }
 
-impl Breaker {
+impl<F: Clone> Breaker<F> {
     /// An identity of `generation` was refused, after what `before` remembers.
-    pub(super) fn after(before: Option<&Self>, generation: u64, now: Instant, failure: Failure) -> Self {
+    pub(crate) fn after(before: Option<&Self>, generation: u64, now: Instant, failure: F) -> Self {
         let before = before.filter(|before| before.generation >= generation && !before.is_forgotten(now));
         let refusals = before.map_or(0, |before| before.refusals).saturating_add(1);
         let wait = FIRST.saturating_mul(1 << (refusals - 1).min(8)).min(LONGEST);
@@ -44,7 +44,7 @@ impl Breaker {
     ///
     /// # Errors
     /// What the server said last.
-    pub(super) fn ask(&mut self, generation: u64, now: Instant) -> Result<(), Failure> {
+    pub(crate) fn ask(&mut self, generation: u64, now: Instant) -> Result<(), F> {
         if generation > self.generation {
             return Ok(());
         }
@@ -56,17 +56,17 @@ impl Breaker {
     }
 
     /// Who asked got no answer: the next one may ask.
-    pub(super) fn unanswered(&mut self) {
+    pub(crate) fn unanswered(&mut self) {
         self.probing = false;
     }
 
     /// Its time is over, and somebody may ask or is asking.
-    pub(super) fn is_half_open(&self, now: Instant) -> bool {
+    pub(crate) fn is_half_open(&self, now: Instant) -> bool {
         now >= self.until
     }
 
     /// It was so long ago that it means nothing any more.
-    pub(super) fn is_forgotten(&self, now: Instant) -> bool {
+    pub(crate) fn is_forgotten(&self, now: Instant) -> bool {
         now >= self.until + FORGOTTEN
     }
 }

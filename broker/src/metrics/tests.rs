@@ -4,7 +4,7 @@ mod parser;
 
 use super::*;
 use natssh_wire::FailureKind;
-use natssh_wire::status::{Identity, Requests, Trunk, Upstream};
+use natssh_wire::status::{Identity, Requests, Session, Trunk, Upstream};
 use parser::Parsed;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -44,6 +44,11 @@ fn reading(name: &str) -> Reading {
             ..upstream(name)
         }],
         identities: vec![identity(name, Some(90)), identity("plain key", None)],
+        sessions: vec![
+            session(SessionState::Open, 3),
+            session(SessionState::Private, 1),
+            session(SessionState::Refused, 0),
+        ],
         failures: Vec::new(),
         requests: Requests { accepted: 9, busy: 2, ..Requests::default() },
     };
@@ -51,7 +56,7 @@ fn reading(name: &str) -> Reading {
     let failures =
         Totals::from([((Some(name.to_owned()), FailureKind::Offline), 3), ((None, FailureKind::Config), 1)]);
     meters.of(name).dial_failed();
-    Reading { status, failures, meters: meters.all(), unread_bytes: 7, now: 100 }
+    Reading { status, failures, meters: meters.all(), sessions: Arc::default(), unread_bytes: 7, now: 100 }
 }
 
 fn handshakes(in_flight: u64, waiting: u64) -> Handshakes {
@@ -62,6 +67,11 @@ fn upstream(name: &str) -> Upstream {
     let text = r#"{"name": "", "kind": "teleport", "address": "", "state": "idle", "trunks": [], "streams": 0,
         "streams_total": 0, "streams_cut": 0, "dials_ok": 0, "dials_failed": 0}"#;
     Upstream { name: name.into(), ..serde_json::from_str(text).unwrap() }
+}
+
+fn session(state: SessionState, channels: u64) -> Session {
+    let text = r#"{"node": "web:22", "user": "root", "state": "open", "channels": 0, "channels_total": 9, "waiting": 2}"#;
+    Session { state, channels, ..serde_json::from_str(text).unwrap() }
 }
 
 fn identity(name: &str, valid_until: Option<u64>) -> Identity {
@@ -77,6 +87,10 @@ fn the_page_says_what_was_counted() {
     let carried = meter.stream_opened(Duration::from_millis(7));
     carried.traffic.add_to_node(1500);
     carried.stream_cut();
+    reading.sessions.opens.observe(Duration::from_millis(30));
+    reading.sessions.leases.observe(Duration::ZERO);
+    reading.sessions.not_opened();
+    reading.sessions.cut(4);
     let page = page(&reading);
     let parsed = Parsed::of(&page).unwrap_or_else(|wrong| panic!("{wrong}\n{page}"));
     let office = ("upstream", "office");
@@ -106,6 +120,17 @@ fn the_page_says_what_was_counted() {
         ("natssh_streams_cut_total", &[office], 1.0),
         ("natssh_bytes_total", &[office, ("direction", "to_node")], 1500.0),
         ("natssh_bytes_total", &[office, ("direction", "from_node")], 0.0),
+        ("natssh_sessions", &[("state", "open")], 1.0),
+        ("natssh_sessions", &[("state", "private")], 1.0),
+        ("natssh_sessions", &[("state", "suspect")], 0.0),
+        ("natssh_nodes_refusing", &[], 1.0),
+        ("natssh_commands_running", &[], 4.0),
+        ("natssh_commands_waiting", &[], 6.0),
+        ("natssh_session_open_seconds_bucket", &[("le", "0.025")], 0.0),
+        ("natssh_session_open_seconds_count", &[], 1.0),
+        ("natssh_sessions_failed_total", &[], 1.0),
+        ("natssh_command_wait_seconds_bucket", &[("le", "0.001")], 1.0),
+        ("natssh_commands_cut_total", &[], 4.0),
         ("natssh_identity_expires_in_seconds", &[("identity", "office")], -10.0),
         ("natssh_identity_valid", &[("identity", "office")], 0.0),
     ] {

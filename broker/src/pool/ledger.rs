@@ -115,6 +115,8 @@ pub(super) struct Ledger {
     /// Counts up when everything is to be authenticated afresh.
     generation: u64,
     not_before: Option<Instant>,
+    /// It takes nobody any more.
+    drained: bool,
 }
 
 impl Default for Ledger {
@@ -127,6 +129,7 @@ impl Default for Ledger {
             keep: KEEP,
             generation: 0,
             not_before: None,
+            drained: false,
         }
     }
 }
@@ -259,8 +262,8 @@ impl Ledger {
 
     /// Nothing new at all; who waits is told.
     pub(super) fn drain(&mut self, now: Instant) -> Vec<Command> {
-        let told: Vec<_> = self.waiting.drain(..).map(|(who, _)| Command::Fail(who)).collect();
-        [told, self.reset(now).1].concat()
+        self.drained = true;
+        self.reset(now).1
     }
 
     /// Closes a session that nobody uses; whether it was one.
@@ -304,6 +307,9 @@ impl Ledger {
     fn settle(&mut self, now: Instant) -> Vec<Command> {
         self.entries.iter_mut().for_each(|entry| entry.expire(now));
         let mut commands = Vec::new();
+        if self.drained {
+            commands.extend(self.waiting.drain(..).map(|(who, _)| Command::Fail(who)));
+        }
         let mut left = VecDeque::new();
         while let Some((who, how)) = self.waiting.pop_front() {
             match self.take(how) {

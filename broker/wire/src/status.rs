@@ -36,6 +36,9 @@ pub struct Status {
     pub upstreams: Vec<Upstream>,
     /// One entry an identity, by name.
     pub identities: Vec<Identity>,
+    /// One entry a session, by node; and one for each node that refused and is left in peace for a while.
+    #[serde(default)]
+    pub sessions: Vec<Session>,
     /// The last failures, newest first (at most 20 here; `GET /v1/failures` has them all).
     pub failures: Vec<FailureRecord>,
     /// What the doors saw.
@@ -212,6 +215,88 @@ pub enum TrunkState {
     Draining,
 }
 
+/// Whether a session takes commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionState {
+    /// It is being authenticated.
+    Opening,
+    /// It takes commands.
+    Open,
+    /// It takes none beside those it has: a bulk transfer, or a client that does not read.
+    Private,
+    /// It has not answered for a while (15 s); it takes none until it does.
+    Suspect,
+    /// It takes none and closes with its last one.
+    Draining,
+    /// There is no session: the node refused, and is not asked again for a while.
+    Refused,
+}
+
+impl SessionState {
+    /// For people.
+    #[must_use]
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Opening => "opening",
+            Self::Open => "open",
+            Self::Private => "private",
+            Self::Suspect => "suspect",
+            Self::Draining => "draining",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// One authenticated connection to a node, on which commands run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Session {
+    /// `host:port`, as ssh_config's `HostName` and `Port` say.
+    pub node: String,
+    /// The login there.
+    pub user: String,
+    /// The upstream that leads there; none where the user's ssh_config names the way.
+    #[serde(default)]
+    pub upstream: Option<String>,
+    /// Whether it takes commands.
+    pub state: SessionState,
+    /// When it was authenticated.
+    #[serde(default)]
+    pub opened_at: Option<u64>,
+    /// For how long it has carried no command; none while it does.
+    #[serde(default)]
+    pub idle_seconds: Option<u64>,
+    /// Commands on it now.
+    pub channels: u64,
+    /// Commands it has carried, these included.
+    pub channels_total: u64,
+    /// Callers that wait for a place on any session of the same kind; told with the oldest of these.
+    #[serde(default)]
+    pub waiting: u64,
+    /// The last keepalive's round trip.
+    #[serde(default)]
+    pub round_trip_ms: Option<f64>,
+    /// Bytes of its commands' input.
+    #[serde(default)]
+    pub bytes_to_node: u64,
+    /// Bytes of their output.
+    #[serde(default)]
+    pub bytes_from_node: u64,
+    /// When the node is asked again, after a refusal.
+    #[serde(default)]
+    pub next_try_at: Option<u64>,
+    /// What failed last: an authentication, or a session with commands on it.
+    #[serde(default)]
+    pub last_failure: Option<FailureRecord>,
+}
+
+/// What `DELETE /v1/sessions[/HOST]` answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closed {
+    /// Sessions that take no more commands; those with commands on them close with the last one.
+    pub closed: u64,
+}
+
 /// How an identity is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -337,6 +422,10 @@ mod tests {
         "requests": {"accepted": 1, "strangers": 0, "malformed": 0, "timed_out": 0, "busy": 0}
     }"#;
 
+    /// A session, from the first broker that had any.
+    const SESSION: &str =
+        r#"{"node": "n:22", "user": "root", "state": "open", "channels": 1, "channels_total": 7}"#;
+
     #[test]
     fn fields_with_a_default_may_be_missing_and_unknown_ones_present() {
         let status: Status = serde_json::from_str(OLDEST).unwrap();
@@ -351,7 +440,9 @@ mod tests {
         const PROSE: &str = include_str!("../../../PROTOCOL.md");
         let mut status: Status = serde_json::from_str(OLDEST).unwrap();
         status.upstreams[0].last_error = status.failures.first().cloned();
+        status.sessions = vec![serde_json::from_str(SESSION).unwrap()];
         let answers = [
+            serde_json::to_value(Closed::default()).unwrap(),
             serde_json::to_value(&status).unwrap(),
             serde_json::to_value(Failures { upstream: Some("t".into()), ..Failures::default() }).unwrap(),
         ];
@@ -361,6 +452,10 @@ mod tests {
         for state in ["idle", "connecting", "connected", "suspect", "down"] {
             assert!(serde_json::from_str::<UpstreamState>(&format!("\"{state}\"")).is_ok());
             assert!(PROSE.contains(&format!("`{state}`")), "{state}");
+        }
+        for state in ["opening", "open", "private", "suspect", "draining", "refused"] {
+            let read: SessionState = serde_json::from_str(&format!("\"{state}\"")).unwrap();
+            assert!(read.in_words() == state && PROSE.contains(&format!("`{state}`")), "{state}");
         }
         for state in ["valid", "expiring", "expired", "not_yet_valid", "unusable"] {
             assert!(serde_json::from_str::<IdentityState>(&format!("\"{state}\"")).is_ok());

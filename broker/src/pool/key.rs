@@ -1,0 +1,28 @@
+//! Who shares a session.
+
+use super::line::Way;
+use crate::target::Target;
+
+/// Whatever changes who one is, whom one trusts, or by which way one comes. What is equal shares sessions.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// The node, and who one is there.
+    pub target: Target,
+    /// The way there, as the configuration in force says. Another one is another key, so that a reload keeps
+    /// the sessions whose way it did not change.
+    pub way: Way,
+}
+
+impl Key {
+    /// `root@web-3`, for people.
+    #[must_use]
+    pub fn peer(&self) -> String {
+        format!("{}@{}", self.target.user, self.target.host)
+    }
+
+    /// Whether a person means this node: by the name that was typed, or by the one it stands for.
+    #[must_use]
+    pub fn is_of(&self, host: &str) -> bool {
+        [&self.target.typed, &self.target.host].into_iter().any(|name| name.eq_ignore_ascii_case(host))
+    }
+}

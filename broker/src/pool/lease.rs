@@ -1,0 +1,70 @@
+//! A channel that somebody was granted.
+
+use super::Pool;
+use super::key::Key;
+use super::ledger::SessionId;
+use super::line::Line;
+use std::ops::Deref;
+use std::sync::Arc;
+
+/// A channel of a session, on which nothing runs yet. Dropping it closes it and gives its place back.
+pub struct Leased<S: Line> {
+    pool: Arc<Pool<S>>,
+    key: Arc<Key>,
+    session: SessionId,
+    line: Arc<S>,
+    channel: Option<S::Channel>,
+}
+
+impl<S: Line> Leased<S> {
+    pub(super) fn new(
+        pool: &Arc<Pool<S>>,
+        key: &Arc<Key>,
+        session: SessionId,
+        line: Arc<S>,
+        channel: S::Channel,
+    ) -> Self {
+        Self { pool: pool.clone(), key: key.clone(), session, line, channel: Some(channel) }
+    }
+
+    /// The session that it is a channel of.
+    #[must_use]
+    pub fn session(&self) -> &Arc<S> {
+        &self.line
+    }
+
+    /// A command has been handed over: now is the time to open the next channel.
+    pub fn started(&self) {
+        self.pool.act(&self.key, |shelf, now| ((), shelf.ledger.started(self.session, now)));
+    }
+}
+
+impl<S: Line> Deref for Leased<S> {
+    type Target = S::Channel;
+
+    fn deref(&self) -> &S::Channel {
+        // Taken only by `drop`.
+        self.channel.as_ref().expect("a lease has its channel until it is dropped")
+    }
+}
+
+impl<S: Line> Drop for Leased<S> {
+    fn drop(&mut self) {
+        let Some(channel) = self.channel.take() else { return };
+        let (pool, key, session, line) = (self.pool.clone(), self.key.clone(), self.session, self.line.clone());
+        let closed = S::is_closed(&channel);
+        drop(channel);
+        let give_back = move |left_behind: bool| {
+            pool.act(&key, |shelf, now| ((), shelf.ledger.closed(session, left_behind, now)));
+        };
+        if closed {
+            give_back(false);
+        } else if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            // It counts until the node has heard of it; and what ran may go on running there.
+            runtime.spawn(async move {
+                line.caught_up().await;
+                give_back(true);
+            });
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What the pool asks of a session, and of whoever opens one.
+
+use crate::session::{Health, NotOpened};
+use crate::ssh::{Ended, OpenError};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// A future that can be sent.
+pub type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A way to a node: the upstream that leads there, and its number, which is another one for each set of
+/// settings it has had.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Way {
+    /// The upstream's name; none where the user's ssh_config names the way.
+    pub upstream: Option<String>,
+    /// Its number.
+    pub number: u64,
+}
+
+/// Opens sessions of one key.
+pub trait Opener<S>: Send + Sync {
+    /// The way it takes.
+    fn way(&self) -> Way;
+
+    /// Dials, shakes hands, and proves who one is.
+    fn open(self: Arc<Self>, deadline: Instant) -> Boxed<Result<S, NotOpened>>;
+}
+
+/// What a session was opened with.
+#[derive(Clone, Default)]
+pub struct Proven {
+    /// The end of the certificate, in seconds since 1970.
+    pub until: Option<u64>,
+    /// Looks whether the key is still where it was: in its file, or in the agent. May block.
+    pub still_there: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
+}
+
+/// What is counted of a session.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// The last round trip.
+    pub round_trip: Option<Duration>,
+    /// Bytes of commands' input.
+    pub to_node: u64,
+    /// Bytes of their output.
+    pub from_node: u64,
+}
+
+/// An authenticated connection to one node. [`Session`](crate::session::Session) is one; tests bring others.
+pub trait Line: Send + Sync + 'static {
+    /// A channel, on which nothing runs yet. Dropping it closes it.
+    type Channel: Send + 'static;
+
+    /// Opens one. A caller who stops waiting leaves nothing open.
+    fn channel(self: Arc<Self>) -> Boxed<Result<Self::Channel, OpenError>>;
+    /// Whether the node has closed a channel.
+    fn is_closed(channel: &Self::Channel) -> bool;
+    /// Waits for whatever was sent before to have been read by the node.
+    fn caught_up(self: Arc<Self>) -> Boxed<()>;
+    /// How it ended, once it has.
+    fn ended(&self) -> watch::Receiver<Option<Ended>>;
+    /// Whether the node answers.
+    fn health(&self) -> watch::Receiver<Health>;
+    /// Whether somebody's output is so far behind that nothing new should run beside it.
+    fn private(&self) -> watch::Receiver<bool>;
+    /// What it was opened with.
+    fn proven(&self) -> Proven;
+    /// The identification that the node sent.
+    fn server(&self) -> &str;
+    /// What was counted.
+    fn counts(&self) -> Counts;
+    /// Ends it, with all that runs on it.
+    fn close(self: Arc<Self>);
+}
