@@ -19,7 +19,7 @@ mod tests;
 
 pub use key::Key;
 pub use lease::Leased;
-pub use line::{Boxed, Counts, Line, Opener, Proven, Way};
+pub use line::{Boxed, Counts, Line, Opener, Way};
 
 use crate::failures::Failures;
 use crate::metrics::SessionMeter;

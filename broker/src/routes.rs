@@ -78,7 +78,7 @@ impl fmt::Display for Origin {
 }
 
 /// The answer: where to go, and under which name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Picked {
     /// The upstream's name.
     pub upstream: String,

@@ -43,7 +43,7 @@ pub struct Session {
 }
 
 /// Why there is no session. Nothing has run on the node.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotOpened {
     /// It failed, and would fail for ssh.
     Failed(Failure),

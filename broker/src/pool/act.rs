@@ -218,7 +218,7 @@ impl<S: Line> Pool<S> {
     fn opened(self: &Arc<Self>, key: &Arc<Key>, id: SessionId, session: S) {
         let session = Arc::new(session);
         let watched = (session.ended(), session.health(), session.private());
-        let until = session.proven().until.map(|until| Duration::from_secs(until.saturating_sub(unix_now())));
+        let until = session.until().map(|until| Duration::from_secs(until.saturating_sub(unix_now())));
         let teleport = session.server().starts_with(TELEPORT);
         tracing::info!(peer = key.peer(), session = id, server = session.server(), "session opened");
         self.act(key, |shelf, now| {
@@ -255,9 +255,8 @@ impl<S: Line> Pool<S> {
             }
             shelf.refused = Refused::after(shelf.refused.take(), stamp, &why, now);
             // With the time of the next attempt, where there is one.
-            let said = shelf.refused.as_ref().map(|refused| refused.said().clone());
-            let is_refusal = shelf.refused.as_ref().is_some_and(|refused| refused.until() > now);
-            shelf.why = if is_refusal { said } else { Some(why) };
+            let refused = shelf.refused.as_ref().filter(|refused| refused.until() > now);
+            shelf.why = Some(refused.map_or(why, |refused| refused.said().clone()));
             ((), shelf.ledger.not_opened(id, now))
         });
     }
@@ -422,5 +421,5 @@ pub(super) fn node(key: &Key) -> Option<NodeAddr> {
 }
 
 pub(super) fn upstream(key: &Key) -> Option<&str> {
-    key.way.upstream.as_deref()
+    key.way.upstream()
 }

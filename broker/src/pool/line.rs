@@ -1,5 +1,6 @@
 //! What the pool asks of a session, and of whoever opens one.
 
+use crate::routes::Picked;
 use crate::session::{Health, NotOpened};
 use crate::ssh::{Ended, OpenError};
 use std::future::Future;
@@ -12,14 +13,21 @@ use tokio::time::Instant;
 /// A future that can be sent.
 pub type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// A way to a node: the upstream that leads there, and its number, which is another one for each set of
-/// settings it has had.
+/// A way to a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Way {
-    /// The upstream's name; none where the user's ssh_config names the way.
-    pub upstream: Option<String>,
-    /// Its number.
+    /// What the routes say; none where the user's ssh_config names the way.
+    pub picked: Option<Picked>,
+    /// The number of that upstream, which is another one for each set of settings it has had.
     pub number: u64,
+}
+
+impl Way {
+    /// The upstream that leads there.
+    #[must_use]
+    pub fn upstream(&self) -> Option<&str> {
+        self.picked.as_ref().map(|picked| picked.upstream.as_str())
+    }
 }
 
 /// Opens sessions of one key.
@@ -29,15 +37,6 @@ pub trait Opener<S>: Send + Sync {
 
     /// Dials, shakes hands, and proves who one is.
     fn open(self: Arc<Self>, deadline: Instant) -> Boxed<Result<S, NotOpened>>;
-}
-
-/// What a session was opened with.
-#[derive(Clone, Default)]
-pub struct Proven {
-    /// The end of the certificate, in seconds since 1970.
-    pub until: Option<u64>,
-    /// Looks whether the key is still where it was: in its file, or in the agent. May block.
-    pub still_there: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
 }
 
 /// What is counted of a session.
@@ -68,8 +67,10 @@ pub trait Line: Send + Sync + 'static {
     fn health(&self) -> watch::Receiver<Health>;
     /// Whether somebody's output is so far behind that nothing new should run beside it.
     fn private(&self) -> watch::Receiver<bool>;
-    /// What it was opened with.
-    fn proven(&self) -> Proven;
+    /// The end of the certificate that opened it, in seconds since 1970.
+    fn until(&self) -> Option<u64>;
+    /// Whether the key that opened it is still where it was (blocking).
+    fn still_stands(&self) -> bool;
     /// The identification that the node sent.
     fn server(&self) -> &str;
     /// What was counted.

@@ -63,12 +63,12 @@ impl<S: Line> Pool<S> {
             for (id, kept) in &mut shelf.kept {
                 if now.saturating_duration_since(kept.seen) >= EVERY {
                     kept.seen = now;
-                    due.extend(kept.session.proven().still_there.map(|look| (*id, look)));
+                    due.push((*id, kept.session.clone()));
                 }
             }
         }
-        for (id, look) in due {
-            let there = tokio::task::spawn_blocking(move || look()).await.unwrap_or(true);
+        for (id, session) in due {
+            let there = tokio::task::spawn_blocking(move || session.still_stands()).await.unwrap_or(true);
             if !there {
                 tracing::info!(peer = key.peer(), session = id, "the key that opened the session is gone");
                 self.act(key, |shelf, now| ((), shelf.ledger.retire(id, now)));

@@ -1,6 +1,6 @@
 //! A node that is made of counters: sessions to it cost a delay, channels a round trip.
 
-use crate::pool::line::{Boxed, Counts, Line, Opener, Proven, Way};
+use crate::pool::line::{Boxed, Counts, Line, Opener, Way};
 use crate::session::{Health, NotOpened};
 use crate::ssh::{Code, Ended, OpenError, RefusedOpen};
 use crate::target::{Algorithms, Proof, Strict, Target, Trust, Way as TargetWay};
@@ -28,7 +28,7 @@ pub(super) struct Node {
     /// Attempts, whatever came of them.
     pub(super) asked: AtomicU32,
     pub(super) lines: Mutex<Vec<Weak<FakeLine>>>,
-    pub(super) key_there: Arc<AtomicBool>,
+    pub(super) key_there: AtomicBool,
     pub(super) expires: Mutex<Option<u64>>,
     /// So many opens of channels find their session gone.
     pub(super) losing: AtomicU32,
@@ -53,7 +53,7 @@ impl Node {
             authentications: AtomicU32::new(0),
             asked: AtomicU32::new(0),
             lines: Mutex::default(),
-            key_there: Arc::new(AtomicBool::new(true)),
+            key_there: AtomicBool::new(true),
             expires: Mutex::new(None),
             losing: AtomicU32::new(0),
             server,
@@ -81,7 +81,7 @@ pub(super) struct ToNode(pub(super) Arc<Node>);
 
 impl Opener<FakeLine> for ToNode {
     fn way(&self) -> Way {
-        Way { upstream: Some("office".into()), number: self.0.way.load(SeqCst) }
+        Way { picked: None, number: self.0.way.load(SeqCst) }
     }
 
     fn open(self: Arc<Self>, deadline: Instant) -> Boxed<Result<FakeLine, NotOpened>> {
@@ -196,10 +196,12 @@ impl Line for FakeLine {
         self.private.subscribe()
     }
 
-    fn proven(&self) -> Proven {
-        let there = self.node.key_there.clone();
-        let still_there = Some(Arc::new(move || there.load(SeqCst)) as Arc<dyn Fn() -> bool + Send + Sync>);
-        Proven { until: *self.node.expires.lock().unwrap(), still_there }
+    fn until(&self) -> Option<u64> {
+        *self.node.expires.lock().unwrap()
+    }
+
+    fn still_stands(&self) -> bool {
+        self.node.key_there.load(SeqCst)
     }
 
     fn server(&self) -> &str {
