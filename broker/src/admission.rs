@@ -209,6 +209,11 @@ impl Place {
         self.ends_after(HANDSHAKE);
     }
 
+    /// The handshake is over: whose own it was knows.
+    pub fn over(&self) {
+        self.ends_after(Duration::ZERO);
+    }
+
     fn ends_after(&self, time: Duration) {
         if let Some(front) = self.admission.lock().get_mut(&self.server) {
             front.line.ends(self.ticket, Instant::now() + time);

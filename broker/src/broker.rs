@@ -4,7 +4,10 @@ use crate::config::watch::Login;
 use crate::config::{self, Environment, Settings};
 use crate::failures::{Failures, unix_now};
 use crate::metrics;
-use crate::reach::Reach;
+use crate::pool::{self, Leased, Node, Pool, ToNode};
+use crate::reach::{Caller, Reach};
+use crate::session::{NotOpened, Stores};
+use crate::target::{Target, Wishes};
 use natssh_wire::status::{Requests, Status, UpstreamState};
 use natssh_wire::{Failure, FailureKind, PROTOCOL, VERSION};
 use std::net::SocketAddr;
@@ -12,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// How many failures `status` shows.
 const FAILURES_SHOWN: usize = 20;
@@ -51,6 +55,9 @@ pub struct Broker {
     login: Mutex<Option<Login>>,
     /// The last failures.
     pub failures: Arc<Failures>,
+    /// The sessions.
+    pub pool: Arc<Pool<Node>>,
+    stores: Arc<Stores>,
     /// What the doors saw.
     pub counters: Counters,
     metrics_port: Mutex<Port>,
@@ -87,11 +94,14 @@ impl Broker {
     ) -> Result<Arc<Self>, config::Complaints> {
         let failures = Arc::new(Failures::default());
         let login = environment.login();
+        let stores = Stores::new(state_dir.clone());
         let reach = Reach::new(config::load(&environment)?, failures.clone(), state_dir);
         Ok(Arc::new(Self {
             reach: watch::Sender::new(Arc::new(reach)),
             environment,
             login: Mutex::new(login),
+            pool: Pool::new(failures.clone()),
+            stores,
             failures,
             counters: Counters::default(),
             metrics_port: Mutex::default(),
@@ -153,7 +163,8 @@ impl Broker {
             failure
         })?;
         let reach = Arc::new(self.reach().changed(settings));
-        self.reach.send_replace(reach);
+        self.reach.send_replace(reach.clone());
+        self.pool.reroute(|key| reach.way_to(&key.target) == key.way);
         tracing::info!("configuration reloaded");
         Ok(())
     }
@@ -173,6 +184,32 @@ impl Broker {
         if moved {
             tracing::info!(?phase, streams = *self.streams.borrow(), "broker");
             self.reach().drain();
+            self.pool.drain();
+        }
+    }
+
+    /// A session on `target` with a command handed over to it, for `caller`.
+    ///
+    /// # Errors
+    /// Why there is none, by `deadline`. Nothing has run.
+    pub async fn start(
+        &self,
+        target: &Target,
+        wishes: &Wishes,
+        caller: Caller,
+        deadline: Instant,
+    ) -> Result<Leased<Node>, NotOpened> {
+        let to_node = ToNode::new(&self.reach(), target, wishes, &self.stores, caller);
+        let leased = self.pool.lease(target, wishes, to_node.clone(), deadline).await?;
+        if leased.start(&wishes.environment, &wishes.run).await.is_ok() {
+            return Ok(leased);
+        }
+        // The channel had ended, as one that was opened ahead may have: nothing was handed over.
+        drop(leased);
+        let leased = self.pool.lease(target, wishes, to_node, deadline).await?;
+        match leased.start(&wishes.environment, &wishes.run).await {
+            Ok(()) => Ok(leased),
+            Err(_) => Err(pool::lost(target).into()),
         }
     }
 
@@ -224,7 +261,7 @@ impl Broker {
             status: self.status(),
             failures: self.failures.totals(),
             meters: reach.meters(),
-            sessions: Arc::default(),
+            sessions: self.pool.meter.clone(),
             unread_bytes: reach.unread_bytes(),
             now: unix_now(),
         })
@@ -262,7 +299,7 @@ impl Broker {
             draining: *self.phase.borrow() != Phase::Serving,
             upstreams,
             identities,
-            sessions: Vec::new(),
+            sessions: self.pool.report(),
             failures: self.failures.latest(None, FAILURES_SHOWN),
             requests: Requests {
                 accepted: self.counters.accepted.load(Relaxed),

@@ -187,7 +187,8 @@ fn streams(page: &mut Page, reading: &Reading) {
 
 fn sessions(page: &mut Page, reading: &Reading) {
     let (all, meter) = (&reading.status.sessions, &reading.sessions);
-    let mut open = page.family("natssh_sessions", Kind::Gauge, "Authenticated connections to nodes, by state.");
+    let mut open =
+        page.family("natssh_sessions", Kind::Gauge, "Authenticated connections to nodes, by state.");
     for state in [
         SessionState::Opening,
         SessionState::Open,
@@ -199,8 +200,12 @@ fn sessions(page: &mut Page, reading: &Reading) {
         open.sample(&[("state", state.in_words())], count);
     }
     let refused = all.iter().filter(|session| session.state == SessionState::Refused).count();
-    page.family("natssh_nodes_refusing", Kind::Gauge, "Nodes that refused and are left in peace for a while.")
-        .sample(&[], refused);
+    page.family(
+        "natssh_nodes_refusing",
+        Kind::Gauge,
+        "Nodes that refused and are left in peace for a while.",
+    )
+    .sample(&[], refused);
     page.family("natssh_commands_running", Kind::Gauge, "Commands that run on sessions now.")
         .sample(&[], all.iter().map(|session| session.channels).sum::<u64>());
     page.family("natssh_commands_waiting", Kind::Gauge, "Commands that wait for a place on a session.")

@@ -10,6 +10,7 @@ mod key;
 mod lease;
 mod ledger;
 mod line;
+mod node;
 mod refusal;
 mod report;
 mod shelf;
@@ -19,7 +20,8 @@ mod tests;
 
 pub use key::Key;
 pub use lease::Leased;
-pub use line::{Boxed, Counts, Line, Opener, Way};
+pub use line::{Boxed, Counts, Line, Opener};
+pub use node::{Node, ToNode};
 
 use crate::failures::Failures;
 use crate::metrics::SessionMeter;
@@ -101,7 +103,7 @@ impl<S: Line> Pool<S> {
                 Missed::NotOpened(why) => return Err(why),
                 Missed::Refused(Refusal::Full, _) => None,
                 Missed::Refused(Refusal::Useless, said) => Some(takes_nothing(&key, &said)),
-                Missed::Lost(reason) => Some(lost(&key, &reason)),
+                Missed::Lost(reason) => Some(ended_early(&key.target, &reason)),
             };
             if let Some(failure) = failure {
                 if tries == SECOND_TRIES {
@@ -165,10 +167,8 @@ impl<S: Line> Pool<S> {
         }
         state.last_number += 1;
         let who = state.last_number;
-        let shelf = state
-            .shelves
-            .entry(key.clone())
-            .or_insert_with(|| Shelf::new(key.clone(), opener.clone(), now));
+        let shelf =
+            state.shelves.entry(key.clone()).or_insert_with(|| Shelf::new(key.clone(), opener.clone(), now));
         if shelf.waiting.len() >= MOST_WAITING {
             let text = format!("{MOST_WAITING} callers wait for a session to {} already", key.peer());
             return Err(Failure::new(FailureKind::Busy, text).hint("natssh status"));
@@ -252,7 +252,14 @@ fn takes_nothing(key: &Key, said: &str) -> Failure {
     Failure::new(FailureKind::Denied, text).hint("ask who runs the node about MaxSessions in its sshd_config")
 }
 
-fn lost(key: &Key, reason: &str) -> Failure {
-    let text = format!("the session to {} ended before the command was sent: {reason}", key.peer());
-    Failure::new(FailureKind::Unreachable, text).hint(format!("natssh why {}", key.target.host))
+fn ended_early(target: &Target, reason: &str) -> Failure {
+    let Target { user, host, .. } = target;
+    let text = format!("the session to {user}@{host} ended before the command was sent: {reason}");
+    Failure::new(FailureKind::Unreachable, text).hint(format!("natssh why {host}"))
+}
+
+/// What is said of channels that ended again and again before anything was sent.
+#[must_use]
+pub fn lost(target: &Target) -> Failure {
+    ended_early(target, "the node closed the channel")
 }

@@ -3,7 +3,7 @@
 
 mod dial;
 
-pub use dial::Caller;
+pub use dial::{Caller, Way};
 
 use crate::admission::{Admission, Gates};
 use crate::config::{self, Kind, Settings};

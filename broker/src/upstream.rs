@@ -23,7 +23,7 @@ pub use trunks::Lease;
 
 use crate::admission::{Gates, Place};
 use crate::failures::Failures;
-use crate::metrics::Meter;
+use crate::metrics::{Carried, Meter};
 use crate::splice::{self, Ended, Traffic};
 use crate::ssh::{Budget, Channel};
 use bytes::Bytes;
@@ -32,6 +32,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 #[cfg(any(test, fuzzing))]
@@ -110,10 +111,21 @@ impl Stream {
     /// Carries bytes between a client and the node until both have ended. `early`
     /// are bytes of the client's that were read together with its request.
     pub async fn carry(self, client: UnixStream, early: Bytes, traffic: &Traffic) -> Ended {
+        self.carry_own(client, early, traffic, std::future::pending()).await
+    }
+
+    /// The same for a client that knows when its handshake with the node is over, and says so.
+    async fn carry_own(
+        self,
+        client: UnixStream,
+        early: Bytes,
+        traffic: &Traffic,
+        shaken: impl Future<Output = ()>,
+    ) -> Ended {
         match self {
             Self::Channel(channel, lease) => {
                 let carried = splice::channel(client, early, &channel, traffic);
-                let ended = until_over(lease.handshake(), traffic, carried).await;
+                let ended = until_over(lease.handshake(), traffic, carried, shaken).await;
                 // A stream ended before its time; what the server said may be worth learning.
                 if let Some(limit) = teleport::refusal::idle_limit(&channel.stderr()) {
                     lease.trunks().learn_idle_limit(limit);
@@ -122,7 +134,7 @@ impl Stream {
             }
             Self::Tcp(socket, counted) => {
                 let carried = splice::tcp(client, early, socket, traffic);
-                until_over(Some(counted.handshake()), traffic, carried).await
+                until_over(Some(counted.handshake()), traffic, carried, shaken).await
             }
             Self::Command(process) => splice::command(client, early, process, traffic).await,
         }
@@ -137,14 +149,47 @@ impl Stream {
         tokio::spawn(async move { self.carry(theirs, Bytes::new(), &Traffic::default()).await });
         Ok(ours)
     }
+
+    /// The same for a session on the node, which `carried` counts while it lasts.
+    ///
+    /// # Errors
+    /// There are no descriptors left.
+    pub fn into_session(self, carried: Carried) -> io::Result<(UnixStream, Shaken)> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let (shaken, told) = oneshot::channel();
+        tokio::spawn(async move {
+            // Who gives up says nothing, and is through as well.
+            let shaken = async { drop(told.await) };
+            self.carry_own(theirs, Bytes::new(), &Traffic::part_of(&carried.traffic), shaken).await;
+        });
+        Ok((ours, Shaken(shaken)))
+    }
 }
 
-/// Carries a stream to its end, and tells its place of the node's first byte.
-async fn until_over(place: Option<&Place>, traffic: &Traffic, carried: impl Future<Output = Ended>) -> Ended {
+/// Says that a handshake is over, which gives back its place in front of the node; so does dropping it.
+pub struct Shaken(oneshot::Sender<()>);
+
+impl Shaken {
+    /// It is over.
+    pub fn hands(self) {
+        // A stream that has ended holds no place.
+        let _ = self.0.send(());
+    }
+}
+
+/// Carries a stream to its end, and tells its place of the node's first byte and of the end of the handshake.
+async fn until_over(
+    place: Option<&Place>,
+    traffic: &Traffic,
+    carried: impl Future<Output = Ended>,
+    shaken: impl Future<Output = ()>,
+) -> Ended {
     let listen = async {
         traffic.spoke().await;
         if let Some(place) = place {
             place.spoke();
+            shaken.await;
+            place.over();
         }
         std::future::pending().await
     };

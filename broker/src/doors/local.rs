@@ -26,6 +26,8 @@ pub const CONNECTIONS: usize = 8192;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// The head of a request is no larger.
 const HEAD_LIMIT: usize = 16 << 10;
+/// Where sessions are closed: all, or those of the host that follows.
+const SESSIONS: &str = "/v1/sessions";
 /// A pause after an error of `accept`, which is nearly always "too many open files".
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -147,6 +149,9 @@ async fn route(
         (&Method::POST, "/v1/probe") => Ok(json(StatusCode::OK, &status::probe(broker).await)),
         (&Method::POST, "/v1/reload") => status::reload(broker).await.map(|()| done()),
         (&Method::POST, "/v1/retry") => status::retry(broker, request.uri().query()).await.map(|()| done()),
+        (&Method::DELETE, path) if path == SESSIONS || path.starts_with(&format!("{SESSIONS}/")) => {
+            Ok(json(StatusCode::OK, &status::close_sessions(broker, &path[SESSIONS.len()..])?))
+        }
         (&Method::POST, "/v1/drain") => {
             broker.enter(Phase::Draining);
             Ok(done())

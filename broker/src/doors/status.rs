@@ -2,7 +2,7 @@
 
 use crate::broker::Broker;
 use natssh_wire::request::percent_decode;
-use natssh_wire::status::{Failures, Status};
+use natssh_wire::status::{Closed, Failures, Status};
 use natssh_wire::{Failure, FailureKind, NodeAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +45,19 @@ pub(super) async fn retry(broker: &Arc<Broker>, query: Option<&str>) -> Result<(
     let wrong = || Failure::new(FailureKind::BadRequest, "retry takes one parameter: upstream=NAME");
     let name = name.filter(|name| !name.is_empty()).ok_or_else(wrong)?;
     broker.reach().retry(&name, Instant::now() + RETRY_TIMEOUT).await
+}
+
+/// `DELETE /v1/sessions[/HOST]`; `host` is empty for all, else it begins with a slash.
+pub(super) fn close_sessions(broker: &Broker, host: &str) -> Result<Closed, Failure> {
+    let wrong = || Failure::new(FailureKind::BadRequest, "sessions takes one host: /v1/sessions/HOST");
+    let host = match host.strip_prefix('/') {
+        None => None,
+        Some(host) => {
+            let plain = percent_decode(host).filter(|plain| !plain.is_empty() && !host.contains('/'));
+            Some(plain.ok_or_else(wrong)?)
+        }
+    };
+    Ok(Closed { closed: broker.pool.close(host.as_deref()) as u64 })
 }
 
 /// `POST /v1/reload`.

@@ -192,7 +192,13 @@ impl<S: Line> Pool<S> {
         }
     }
 
-    async fn open(self: Arc<Self>, key: Arc<Key>, id: SessionId, opener: Arc<dyn Opener<S>>, deadline: Instant) {
+    async fn open(
+        self: Arc<Self>,
+        key: Arc<Key>,
+        id: SessionId,
+        opener: Arc<dyn Opener<S>>,
+        deadline: Instant,
+    ) {
         let before = {
             let key = key.clone();
             tokio::task::spawn_blocking(move || stamp(&key.target))
@@ -278,7 +284,8 @@ impl<S: Line> Pool<S> {
             }
             if let Some(running) = taken.filter(|running| *running > 0) {
                 let commands = if running == 1 { "command" } else { "commands" };
-                let text = format!("a session to {} ended with {running} {commands} running: {reason}", key.peer());
+                let text =
+                    format!("a session to {} ended with {running} {commands} running: {reason}", key.peer());
                 let failure = Failure::new(FailureKind::Cut, text).hint("natssh status");
                 self.meter.cut(running.into());
                 self.failures.record(node(key).as_ref(), upstream(key), &failure);

@@ -1,6 +1,6 @@
 //! Who shares a session.
 
-use super::line::Way;
+use crate::reach::Way;
 use crate::target::Target;
 
 /// Whatever changes who one is, whom one trusts, or by which way one comes. What is equal shares sessions.

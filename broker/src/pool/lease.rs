@@ -51,7 +51,8 @@ impl<S: Line> Deref for Leased<S> {
 impl<S: Line> Drop for Leased<S> {
     fn drop(&mut self) {
         let Some(channel) = self.channel.take() else { return };
-        let (pool, key, session, line) = (self.pool.clone(), self.key.clone(), self.session, self.line.clone());
+        let (pool, key, session, line) =
+            (self.pool.clone(), self.key.clone(), self.session, self.line.clone());
         let closed = S::is_closed(&channel);
         drop(channel);
         let give_back = move |left_behind: bool| {

@@ -1,6 +1,6 @@
 //! What the pool asks of a session, and of whoever opens one.
 
-use crate::routes::Picked;
+use crate::reach::Way;
 use crate::session::{Health, NotOpened};
 use crate::ssh::{Ended, OpenError};
 use std::future::Future;
@@ -12,23 +12,6 @@ use tokio::time::Instant;
 
 /// A future that can be sent.
 pub type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-
-/// A way to a node.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Way {
-    /// What the routes say; none where the user's ssh_config names the way.
-    pub picked: Option<Picked>,
-    /// The number of that upstream, which is another one for each set of settings it has had.
-    pub number: u64,
-}
-
-impl Way {
-    /// The upstream that leads there.
-    #[must_use]
-    pub fn upstream(&self) -> Option<&str> {
-        self.picked.as_ref().map(|picked| picked.upstream.as_str())
-    }
-}
 
 /// Opens sessions of one key.
 pub trait Opener<S>: Send + Sync {
@@ -44,7 +27,7 @@ pub trait Opener<S>: Send + Sync {
 pub struct Counts {
     /// The last round trip.
     pub round_trip: Option<Duration>,
-    /// Bytes of commands' input.
+    /// Bytes of its commands' input.
     pub to_node: u64,
     /// Bytes of their output.
     pub from_node: u64,

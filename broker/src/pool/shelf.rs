@@ -1,10 +1,10 @@
 //! The sessions of one key: the ledger, and what it keeps books of.
 
+use super::Leased;
 use super::key::Key;
 use super::ledger::{Ledger, Place, Refusal, SessionId, WaiterId};
 use super::line::{Line, Opener};
 use super::refusal::Refused;
-use super::Leased;
 use crate::session::NotOpened;
 use natssh_wire::status::FailureRecord;
 use std::collections::HashMap;

@@ -44,7 +44,8 @@ impl<S: Line> Pool<S> {
 
     /// Forgets a refusal if the files that it depends on are others now.
     pub(super) async fn look_at_files(self: &Arc<Self>, key: &Arc<super::Key>) {
-        let known = self.lock().shelves.get(key).and_then(|shelf| Some(shelf.refused.as_ref()?.stamp().clone()));
+        let known =
+            self.lock().shelves.get(key).and_then(|shelf| Some(shelf.refused.as_ref()?.stamp().clone()));
         let Some(known) = known else { return };
         let looking = key.clone();
         let found = tokio::task::spawn_blocking(move || stamp(&looking.target)).await;

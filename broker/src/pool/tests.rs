@@ -275,7 +275,9 @@ async fn nothing_new_is_put_beside_a_stopped_reader_or_on_a_silent_path() {
     assert_eq!(pool.report()[0].state, SessionState::Private);
     drop(lease(&pool, &node).await.unwrap());
     assert_eq!(node.authentications(), 2);
-    node.sessions().iter().for_each(|line| drop(line.health.send_replace(Health::Suspect)));
+    for line in node.sessions() {
+        line.health.send_replace(Health::Suspect);
+    }
     line.private.send_replace(false);
     sleep(millis(10)).await;
     assert!(pool.report().iter().all(|session| session.state == SessionState::Suspect));
@@ -294,7 +296,10 @@ async fn a_session_that_ends_is_told_with_the_commands_on_it() {
     let running = lease(&pool, &node).await.unwrap();
     running.session().cut();
     sleep(millis(1)).await;
-    assert_eq!(failures.latest(None, 9)[0].message, "a session to root@web-1.example.com ended with 1 command running: cut");
+    assert_eq!(
+        failures.latest(None, 9)[0].message,
+        "a session to root@web-1.example.com ended with 1 command running: cut"
+    );
     assert_eq!((pool.report().len(), pool.meter.commands_cut()), (0, 1));
     drop(running);
     lease(&pool, &node).await.unwrap();

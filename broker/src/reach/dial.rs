@@ -1,8 +1,9 @@
 //! Dialling a target by its way, for a session of natssh's own.
 
 use super::{Opened, Reach, Request};
+use crate::routes::Picked;
 use crate::session::NotOpened;
-use crate::target::{Target, Way};
+use crate::target::{self, Target};
 use natssh_wire::{Failure, FailureKind, NodeAddr};
 use rustix::process::Pid;
 use std::path::PathBuf;
@@ -15,6 +16,23 @@ pub struct Caller {
     pub agent: Option<PathBuf>,
     /// Its process, where the system tells.
     pub process: Option<Pid>,
+}
+
+/// A way to a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Way {
+    /// What the routes say; none where the target itself names the way.
+    pub picked: Option<Picked>,
+    /// The number of that upstream, which is another one for each set of settings it has had.
+    pub number: u64,
+}
+
+impl Way {
+    /// The upstream that leads there.
+    #[must_use]
+    pub fn upstream(&self) -> Option<&str> {
+        self.picked.as_ref().map(|picked| picked.upstream.as_str())
+    }
 }
 
 impl Reach {
@@ -32,7 +50,7 @@ impl Reach {
             Failure::new(FailureKind::BadRequest, format!("natssh cannot name the host: {bad}"))
         })?;
         match &target.way {
-            Way::Route => {
+            target::Way::Route => {
                 let request = Request {
                     node,
                     login: Some(target.user.clone()),
@@ -42,17 +60,26 @@ impl Reach {
                 };
                 Ok(self.open(request).await?)
             }
-            Way::Jump(_) | Way::Command(_) => Err(NotOpened::RealSsh("the way is ssh's own".into())),
+            target::Way::Jump(_) | target::Way::Command(_) => {
+                Err(NotOpened::RealSsh("the way is ssh's own".into()))
+            }
         }
     }
 
-    /// The upstream that a target is dialled by, and its number, which is another one for each set of settings that it
-    /// has had; none where the target itself says the way.
-    #[must_use]
-    pub fn upstream_of(&self, target: &Target) -> Option<(String, u64)> {
+    /// Keeps for `status` and `why` that no session was opened on a target, though a stream was.
+    pub fn note(&self, target: &Target, failure: &Failure) {
         let node = NodeAddr { host: target.host.clone(), port: target.port };
-        let named = (target.way == Way::Route).then(|| self.settings.routes.pick(&node).upstream)?;
-        let number = self.numbers.get(&named).copied().unwrap_or_default();
-        Some((named, number))
+        self.failures.record(Some(&node), self.way_to(target).upstream(), failure);
+    }
+
+    /// The way to a target, as the configuration in force says. Equal ways lead through the same upstream.
+    #[must_use]
+    pub fn way_to(&self, target: &Target) -> Way {
+        if target.way != target::Way::Route {
+            return Way::default();
+        }
+        let picked = self.settings.routes.pick(&NodeAddr { host: target.host.clone(), port: target.port });
+        let number = self.numbers.get(&picked.upstream).copied().unwrap_or_default();
+        Way { picked: Some(picked), number }
     }
 }

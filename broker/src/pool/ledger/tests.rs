@@ -245,7 +245,7 @@ proptest! {
         let mut world = World::new(max_sessions, teleport, Duration::from_millis(round_trip));
         for (gap, deed) in deeds {
             world.run_for(Duration::from_millis(gap));
-            world.do_it(deed);
+            world.do_it(&deed);
         }
         world.settle_down();
     }

@@ -103,8 +103,8 @@ impl World {
         world
     }
 
-    pub(super) fn do_it(&mut self, deed: Deed) {
-        match deed {
+    pub(super) fn do_it(&mut self, deed: &Deed) {
+        match *deed {
             Deed::Run { how, ms, tidy } => {
                 self.last += 1;
                 let who = self.last;
@@ -203,7 +203,10 @@ impl World {
                 Command::Open(id) => {
                     assert!(self.open.insert(id), "{id} is opened twice");
                     let good = !self.down;
-                    self.later(Duration::from_millis(30) + self.round_trip * 5, Event::Authenticated(id, good));
+                    self.later(
+                        Duration::from_millis(30) + self.round_trip * 5,
+                        Event::Authenticated(id, good),
+                    );
                 }
                 Command::Grant(who, place) => self.grant(who, place),
                 Command::OpenAhead(id) => {

@@ -1,6 +1,7 @@
 //! A node that is made of counters: sessions to it cost a delay, channels a round trip.
 
-use crate::pool::line::{Boxed, Counts, Line, Opener, Way};
+use crate::pool::line::{Boxed, Counts, Line, Opener};
+use crate::reach::Way;
 use crate::session::{Health, NotOpened};
 use crate::ssh::{Code, Ended, OpenError, RefusedOpen};
 use crate::target::{Algorithms, Proof, Strict, Target, Trust, Way as TargetWay};
@@ -159,9 +160,9 @@ impl Line for FakeLine {
         }
         Box::pin(async move {
             sleep(self.node.round_trip / 2).await;
-            let taken = self.channels.fetch_update(SeqCst, SeqCst, |open| {
-                (open < self.node.max_sessions).then_some(open + 1)
-            });
+            let taken = self
+                .channels
+                .fetch_update(SeqCst, SeqCst, |open| (open < self.node.max_sessions).then_some(open + 1));
             sleep(self.node.round_trip / 2).await;
             let losing = self.node.losing.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
             if losing {

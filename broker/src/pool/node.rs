@@ -1,0 +1,137 @@
+//! The real thing: sessions to nodes, over whatever stream a route gives.
+
+use super::lease::Leased;
+use super::line::{Boxed, Counts, Line, Opener};
+use crate::reach::{Caller, Opened, Reach, Way};
+use crate::session::{Alive, Ended, Gone, Health, NotOpened, OpenError, Running, Session, Stores};
+use crate::target::{Run, Target, Wishes};
+use natssh_wire::{Failure, FailureKind};
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// A session.
+pub struct Node(Arc<Session>);
+
+/// Opens sessions on a node, by the configuration in force.
+pub struct ToNode {
+    reach: Arc<Reach>,
+    target: Target,
+    alive: Alive,
+    stores: Arc<Stores>,
+    caller: Caller,
+}
+
+impl ToNode {
+    /// For a call by `caller`.
+    #[must_use]
+    pub fn new(
+        reach: &Arc<Reach>,
+        target: &Target,
+        wishes: &Wishes,
+        stores: &Arc<Stores>,
+        caller: Caller,
+    ) -> Arc<Self> {
+        let (reach, target, stores) = (reach.clone(), target.clone(), stores.clone());
+        Arc::new(Self { reach, target, alive: Alive::new(wishes.alive), stores, caller })
+    }
+
+    async fn connect(&self, deadline: Instant) -> Result<Node, NotOpened> {
+        let target = &self.target;
+        let Opened { stream, carried } = self.reach.dial(target, &self.caller, deadline).await?;
+        let (socket, shaken) = stream.into_session(carried).map_err(|error| {
+            let text = format!("no socket for a session to {}: {error}", target.host);
+            Failure::new(FailureKind::Internal, text).hint("natssh status")
+        })?;
+        let opened = Session::open(socket, target, &self.stores, self.alive, deadline).await;
+        shaken.hands();
+        if let Err(NotOpened::Failed(failure)) = &opened {
+            self.reach.note(target, failure);
+        }
+        Ok(Node(Arc::new(opened?)))
+    }
+}
+
+impl Opener<Node> for ToNode {
+    fn way(&self) -> Way {
+        self.reach.way_to(&self.target)
+    }
+
+    fn open(self: Arc<Self>, deadline: Instant) -> Boxed<Result<Node, NotOpened>> {
+        Box::pin(async move { self.connect(deadline).await })
+    }
+}
+
+impl Node {
+    /// What ssh would have told at the opening: `Warning: Permanently added …`.
+    #[must_use]
+    pub fn warning(&self) -> Option<&str> {
+        self.0.warning()
+    }
+}
+
+impl Line for Node {
+    type Channel = Running;
+
+    fn channel(self: Arc<Self>) -> Boxed<Result<Running, OpenError>> {
+        let session = self.0.clone();
+        Box::pin(async move { session.channel().await })
+    }
+
+    fn is_closed(channel: &Running) -> bool {
+        channel.has_ended()
+    }
+
+    fn caught_up(self: Arc<Self>) -> Boxed<()> {
+        let session = self.0.clone();
+        // A session that has ended has nothing left to catch up with.
+        Box::pin(async move {
+            let _ = session.ping().await;
+        })
+    }
+
+    fn ended(&self) -> watch::Receiver<Option<Ended>> {
+        self.0.ended()
+    }
+
+    fn health(&self) -> watch::Receiver<Health> {
+        self.0.health()
+    }
+
+    fn private(&self) -> watch::Receiver<bool> {
+        self.0.private()
+    }
+
+    fn until(&self) -> Option<u64> {
+        self.0.proof()?.valid_before
+    }
+
+    fn still_stands(&self) -> bool {
+        self.0.proof().is_none_or(|proof| proof.is_still_there())
+    }
+
+    fn server(&self) -> &str {
+        self.0.server()
+    }
+
+    fn counts(&self) -> Counts {
+        let (to_node, from_node) = self.0.bytes();
+        Counts { round_trip: self.0.round_trip(), to_node, from_node }
+    }
+
+    fn close(self: Arc<Self>) {
+        self.0.close();
+    }
+}
+
+impl Leased<Node> {
+    /// Hands over the environment and what is to be run, and has the next channel opened behind it.
+    ///
+    /// # Errors
+    /// The channel had ended before: nothing ran.
+    pub async fn start(&self, environment: &[(Vec<u8>, Vec<u8>)], run: &Run) -> Result<(), Gone> {
+        Running::start(self, environment, run).await?;
+        self.started();
+        Ok(())
+    }
+}
