@@ -8,6 +8,8 @@
 
 mod queue;
 mod spill;
+#[cfg(test)]
+mod tests;
 
 use super::inbox::{Budget, End, Kept};
 use bytes::Bytes;
@@ -174,6 +176,9 @@ impl Outputs {
 
     /// Takes bytes that arrived. Waits, for a second at most, only where there is no place for them.
     pub(super) async fn take(&self, output: Output, data: &[u8]) -> Kept {
+        if data.is_empty() {
+            return Kept::Yes;
+        }
         self.unread.received.fetch_add(data.len() as u64, Ordering::Relaxed);
         let until = Instant::now() + SLICE;
         loop {

@@ -6,24 +6,25 @@ use crate::target::Run;
 use bytes::Bytes;
 use natssh_wire::frame::Output;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::timeout;
 
 /// What a command did.
 #[derive(Debug, PartialEq, Eq)]
-struct Done {
-    stdout: Vec<u8>,
-    stderr: Vec<u8>,
-    end: Event,
+pub(super) struct Done {
+    pub(super) stdout: Vec<u8>,
+    pub(super) stderr: Vec<u8>,
+    pub(super) end: Event,
 }
 
-async fn start(session: &Arc<Session>, command: &str) -> Running {
+pub(super) async fn start(session: &Arc<Session>, command: &str) -> Running {
     let running = session.channel().await.unwrap();
     running.start(&[], &Run::Command(command.into())).await.unwrap();
     running
 }
 
 /// Everything that happens, to the end.
-async fn finish(running: &Running) -> Done {
+pub(super) async fn finish(running: &Running) -> Done {
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     loop {
         match timeout(PATIENCE, running.next()).await.expect("something happens") {
@@ -35,7 +36,7 @@ async fn finish(running: &Running) -> Done {
     }
 }
 
-async fn run(session: &Arc<Session>, command: &str) -> Done {
+pub(super) async fn run(session: &Arc<Session>, command: &str) -> Done {
     let running = start(session, command).await;
     running.finish_writing().await.unwrap();
     finish(&running).await
@@ -95,4 +96,105 @@ async fn no_more_channels_than_the_node_gives() {
     third.start(&[], &Run::Command(b"echo third".to_vec())).await.unwrap();
     assert_eq!(finish(&third).await.stdout, b"third\n");
     drop(second);
+}
+
+#[tokio::test]
+async fn a_channel_that_nobody_waits_for_any_more_is_closed_when_it_comes() {
+    let Some(sshd) = Sshd::start("MaxSessions 1").await else { return };
+    let session = sshd.session().await;
+    // It is asked for, and given up on at once.
+    assert!(timeout(Duration::ZERO, session.channel()).await.is_err());
+    let next = timeout(PATIENCE, async {
+        loop {
+            if let Ok(channel) = session.channel().await {
+                return channel;
+            }
+        }
+    });
+    drop(next.await.expect("the place is given back"));
+}
+
+#[tokio::test]
+async fn the_environment_arrives_as_far_as_the_node_takes_it() {
+    let Some(sshd) = Sshd::start("").await else { return };
+    let session = sshd.session().await;
+    let running = session.channel().await.unwrap();
+    let environment =
+        [("LC_NATSSH", "a b'c"), ("OTHER", "x")].map(|(name, value)| (name.into(), value.into()));
+    let command = b"printf '%s,%s' \"$LC_NATSSH\" \"$OTHER\"".to_vec();
+    running.start(&environment, &Run::Command(command)).await.unwrap();
+    assert_eq!(finish(&running).await.stdout, b"a b'c,");
+}
+
+#[tokio::test]
+async fn a_shell_reads_its_commands_from_its_input() {
+    let Some(sshd) = Sshd::start("").await else { return };
+    let session = sshd.session().await;
+    let running = session.channel().await.unwrap();
+    running.start(&[], &Run::Shell).await.unwrap();
+    running.write(Bytes::from_static(b"echo from the shell; exit 4\n")).await.unwrap();
+    let done = finish(&running).await;
+    assert_eq!((done.stdout.as_slice(), done.end), (&b"from the shell\n"[..], Event::Exit(4)));
+}
+
+#[tokio::test]
+async fn a_subsystem_that_the_node_does_not_have_is_refused_and_nothing_ran() {
+    let Some(sshd) = Sshd::start("").await else { return };
+    let session = sshd.session().await;
+    let running = session.channel().await.unwrap();
+    running.start(&[], &Run::Subsystem("nothing".into())).await.unwrap();
+    assert_eq!(timeout(PATIENCE, running.next()).await.unwrap(), Event::Refused);
+    drop(running);
+    assert_eq!(run(&session, "echo on").await.stdout, b"on\n");
+}
+
+#[tokio::test]
+async fn a_hundred_megabytes_go_both_ways_at_once_and_arrive_whole() {
+    let Some(sshd) = Sshd::start("").await else { return };
+    let session = sshd.session().await;
+    let running = start(&session, "cat").await;
+    let write = async {
+        for block in blocks() {
+            running.write(block).await.unwrap();
+        }
+        running.finish_writing().await.unwrap();
+    };
+    let read = async {
+        let (mut expected, mut rest) = (blocks(), Bytes::new());
+        loop {
+            match timeout(PATIENCE, running.next()).await.expect("something happens") {
+                Event::Started => {}
+                Event::Output(Output::Stdout, mut bytes) => {
+                    while !bytes.is_empty() {
+                        if rest.is_empty() {
+                            rest = expected.next().expect("no more than was sent");
+                        }
+                        let length = bytes.len().min(rest.len());
+                        assert!(bytes.split_to(length) == rest.split_to(length), "other bytes came back");
+                    }
+                }
+                end => {
+                    assert_eq!((end, rest.len(), expected.count()), (Event::Exit(0), 0, 0));
+                    break;
+                }
+            }
+        }
+    };
+    tokio::join!(write, read);
+    assert_eq!(session.bytes(), (100_000_000, 100_000_000));
+}
+
+/// A hundred megabytes in which no two blocks are alike.
+fn blocks() -> impl Iterator<Item = Bytes> {
+    (0u64..2000).map(|n| {
+        let mut state = n + 1;
+        let byte = |_| {
+            // xorshift64
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as u8
+        };
+        (0..50_000).map(byte).collect()
+    })
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -41,8 +42,8 @@ impl Sshd {
         write(&path("id.pub"), public_line(&user_key()));
         fs::create_dir(path("stores")).unwrap();
         let config = format!(
-            "HostKey {}\nAuthorizedKeysFile {}\nUsePAM no\nPidFile none\nStrictModes no\nPasswordAuthentication no\n\
-             KbdInteractiveAuthentication no\nLogLevel VERBOSE\nAcceptEnv LC_*\nMaxStartups 100\nPrintMotd no\n{lines}\n",
+            "{lines}\nHostKey {}\nAuthorizedKeysFile {}\nUsePAM no\nPidFile none\nStrictModes no\nPasswordAuthentication no\n\
+             KbdInteractiveAuthentication no\nLogLevel VERBOSE\nAcceptEnv LC_*\nMaxStartups 100\nPrintMotd no\n",
             path("host").display(),
             path("authorized").display(),
         );
@@ -71,6 +72,17 @@ impl Sshd {
     /// A file in the test's folder.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Where it listens.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// With so little room for unread output.
+    pub(super) fn with_small_stores(mut self, memory: usize, file: u64, overdraft: u64) -> Self {
+        self.stores = Stores::small(self.path("stores"), memory, file, overdraft);
+        self
     }
 
     /// A target that it lets in.
@@ -104,9 +116,21 @@ impl Sshd {
     pub(super) async fn open(&self, target: &Target) -> Result<Arc<Session>, NotOpened> {
         let stream = TcpStream::connect(self.address).await.unwrap();
         stream.set_nodelay(true).unwrap();
+        self.open_over(stream, target, Alive::default()).await
+    }
+
+    /// The same over a stream of the test's.
+    pub(super) async fn open_over<S>(
+        &self,
+        stream: S,
+        target: &Target,
+        alive: Alive,
+    ) -> Result<Arc<Session>, NotOpened>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let deadline = Instant::now() + PATIENCE;
-        let opened = Session::open(stream, target, &self.stores, Alive::default(), deadline).await;
-        opened.map(Arc::new)
+        Session::open(stream, target, &self.stores, alive, deadline).await.map(Arc::new)
     }
 
     /// A session of somebody whom it lets in.
