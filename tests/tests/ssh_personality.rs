@@ -152,6 +152,49 @@ fn passphrases_are_asked_for_as_ssh_asks() {
 }
 
 #[test]
+fn what_starts_an_ssh_can_start_natssh() {
+    need!("ssh", "sshd", "rsync", "scp", "sftp", "git");
+    let world = world();
+    let natssh = programs::path("natssh").display().to_string();
+    let config = world.ssh_config_path().display().to_string();
+    let (file, back) = (world.path().join("file"), world.path().join("back"));
+    let bytes: Vec<u8> = (0..300_000u32).flat_map(u32::to_le_bytes).collect();
+    fs::write(&file, &bytes).unwrap();
+    let (file, back) = (file.display().to_string(), back.display().to_string());
+    let came_back = |by: &str| {
+        assert!(fs::read(&back).unwrap() == bytes, "by {by}");
+        fs::remove_file(&back).unwrap();
+    };
+    let with = |program: &str, words: &[&str]| {
+        let mut command = world.command(program);
+        command.args(words);
+        run(command).ok()
+    };
+
+    for legacy in [&[][..], &["-O"]] {
+        let scp =
+            |words: &[&str]| with("scp", &[&["-q", "-S", &natssh, "-F", &config], legacy, words].concat());
+        scp(&[&file, "worker:by-scp"]);
+        scp(&["worker:by-scp", &back]);
+        came_back("scp");
+    }
+    let batch = world.path().join("batch");
+    fs::write(&batch, format!("put {file} by-sftp\nget by-sftp {back}\n")).unwrap();
+    with("sftp", &["-q", "-S", &natssh, "-F", &config, "-b", &batch.display().to_string(), "worker"]);
+    came_back("sftp");
+    let shell = format!("{natssh} -F {config}");
+    with("rsync", &["-e", &shell, &file, "worker:by-rsync"]);
+    with("rsync", &["-e", &shell, "worker:by-rsync", &back]);
+    came_back("rsync");
+
+    run(natssh_with_config(&world, &["worker", "git init -q --bare repository"])).ok();
+    let mut git = world.command("git");
+    // git asks its ssh what it is, by `-G`.
+    git.args(["ls-remote", "ssh://worker:22/~/repository"]).env("GIT_SSH_COMMAND", shell);
+    assert_eq!(run(git).ok(), "");
+}
+
+#[test]
 fn an_ssh_that_is_natssh_in_disguise_ends() {
     let world = Plan::new().without_broker().start();
     let place = folder(&world, "disguise");
