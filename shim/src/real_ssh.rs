@@ -18,8 +18,6 @@ use std::process::Command;
 const DEPTH: &str = "NATSSH_DEPTH";
 /// Chains of jumps nest a few; copies of natssh that take each other for the real one would never end.
 const DEPTH_LIMIT: u32 = 8;
-/// Where PATH is not set.
-const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// What carries the real ssh's connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +56,7 @@ fn own_file() -> Result<PathBuf, Failure> {
 
 fn find(own: &Path) -> Result<PathBuf, Failure> {
     let named = std::env::var_os(VARIABLE);
-    let search = std::env::var_os("PATH").unwrap_or_else(|| USUAL_PATH.into());
+    let search = std::env::var_os("PATH").unwrap_or_default();
     let file = |path: &Path| path.metadata().map(|meta| (meta.dev(), meta.ino())).ok();
     let own = file(own);
     // Followed through symbolic links, whichever name leads here.

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 /// The variable that names it.
 pub const VARIABLE: &str = "NATSSH_REAL_SSH";
+/// Where programs are, to those who have no PATH.
+const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// `NATSSH_REAL_SSH`, else the first `ssh` in PATH that is a program and not natssh. Folders of PATH that are not
 /// absolute are passed over: they are others for everyone.
@@ -35,6 +37,7 @@ pub fn choose(
             () => Ok(named.to_owned()),
         };
     }
+    let search = if search.is_empty() { OsStr::new(USUAL_PATH) } else { search };
     std::env::split_paths(search)
         .filter(|folder| folder.is_absolute())
         .map(|folder| folder.join("ssh"))
@@ -57,13 +60,14 @@ mod tests {
     fn natssh_is_passed_over_wherever_it_stands() {
         assert_eq!(find("", "/natssh:/none:bin:/bin").unwrap(), Path::new("/bin/ssh"));
         assert_eq!(find("/bin/real", "/natssh").unwrap(), Path::new("/bin/real"));
+        assert_eq!(find("", "").unwrap(), Path::new("/bin/ssh"));
     }
 
     #[test]
     fn what_is_no_ssh_is_said() {
         for (named, search, part) in [
             ("", "/natssh:/none", "in PATH"),
-            ("", "", "in PATH"),
+            ("", ":", "in PATH"),
             ("ssh", "/bin", "not the path"),
             ("/none/ssh", "/bin", "not the path"),
             ("/natssh/ssh", "/bin", "natssh itself"),
