@@ -37,6 +37,15 @@ pub(crate) enum Command {
         /// Its name, as in `natssh status`.
         upstream: String,
     },
+    /// List the sessions that are kept warm, or close some (exit status 0 done, 3 no broker).
+    #[command(args_conflicts_with_subcommands = true)]
+    Sessions {
+        /// As in `natssh status --json`.
+        #[arg(long)]
+        json: bool,
+        #[command(subcommand)]
+        close: Option<Sessions>,
+    },
     /// Print a fragment for ~/.ssh/config, so that stock ssh goes through natssh.
     #[command(name = "ssh-config", disable_help_flag = true)]
     SshConfig {
@@ -82,6 +91,19 @@ pub(crate) enum Command {
         /// Which shell.
         #[arg(value_enum)]
         shell: Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Sessions {
+    /// Let the next command to HOST authenticate afresh; running ones finish, and what HOST refused is forgotten.
+    Close {
+        /// The node as ssh was asked for it, or its HostName.
+        #[arg(value_hint = ValueHint::Hostname, required_unless_present = "all", conflicts_with = "all")]
+        host: Option<String>,
+        /// All sessions.
+        #[arg(long)]
+        all: bool,
     },
 }
 

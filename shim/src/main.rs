@@ -16,6 +16,7 @@ mod proxy;
 mod real_ssh;
 mod relay;
 mod retry;
+mod sessions;
 mod ssh;
 mod start;
 mod status;
@@ -26,7 +27,7 @@ mod why;
 mod words;
 
 use clap::Parser;
-use cli::{Cli, Command};
+use cli::{Cli, Command, Sessions};
 use natssh_wire::Failure;
 use personality::Personality;
 use std::ffi::{OsStr, OsString};
@@ -55,6 +56,10 @@ fn main() -> ExitCode {
         Command::Status { json, watch: Some(every) } => watch::run(json, every),
         Command::Why { host } => why::run(&host),
         Command::Retry { upstream } => retry::run(&upstream),
+        Command::Sessions { json, close: None } => sessions::list(json),
+        Command::Sessions { close: Some(Sessions::Close { host, .. }), .. } => {
+            sessions::close(host.as_deref())
+        }
         Command::Broker { command } => broker::run(&command),
         Command::SshConfig { words } => Err(program::become_with_broker("ssh-config", &words)),
         Command::Doctor { words } => Err(program::become_with_broker("doctor", &words)),

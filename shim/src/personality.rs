@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// The words that no host can be named by without `natssh ssh` before it: the subcommands.
-const RESERVED: [&str; 11] = [
+const RESERVED: [&str; 12] = [
     "broker",
     "completions",
     "config",
@@ -17,6 +17,7 @@ const RESERVED: [&str; 11] = [
     "identities",
     "proxy",
     "retry",
+    "sessions",
     "ssh",
     "ssh-config",
     "status",

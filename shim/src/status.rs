@@ -3,7 +3,7 @@
 use crate::call::{Missed, Version, question};
 use crate::table::Table;
 use crate::words::{bytes, count, duration, milliseconds, now, one_line, relative};
-use crate::{NO_BROKER, complain, place};
+use crate::{NO_BROKER, complain, place, sessions};
 use natssh_wire::request::encode_get;
 use natssh_wire::status::{Breaker, BreakerState, FailureRecord, Identity, Status, Upstream, UpstreamState};
 use natssh_wire::{Failure, FailureKind, VERSION};
@@ -70,6 +70,9 @@ pub(crate) fn render(status: &Status, now: u64) -> String {
     let mut parts = vec![summary(status)];
     if !status.upstreams.is_empty() {
         parts.push(upstreams(&status.upstreams, now));
+    }
+    if !status.sessions.is_empty() {
+        parts.push(sessions::summary(&status.sessions, now));
     }
     if !status.identities.is_empty() {
         parts.push(identities(&status.identities, now));

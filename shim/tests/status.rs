@@ -197,3 +197,38 @@ fn ask_why(failures: String, host: &str) -> (Option<i32>, String, String) {
     });
     outcome(&mut broker.natssh(&["why", host]))
 }
+
+#[test]
+fn sessions_are_listed_and_closed() {
+    let session = r#"{"node":"web-1:22","user":"root","state":"open","channels":2,"channels_total":9}"#;
+    let body = status(true).replacen(r#""failures":"#, &format!(r#""sessions":[{session}],"failures":"#), 1);
+    let broker = FakeBroker::answer(json("200 OK", &body));
+    let (code, screen, _) = outcome(&mut broker.natssh(&["sessions"]));
+    assert_eq!(code, Some(0));
+    let line = screen.lines().nth(1).unwrap_or_default();
+    assert!(line.starts_with("root@web-1:22  open") && line.contains("2 of 9"), "{screen}");
+
+    let none = FakeBroker::answer(json("200 OK", &status(true)));
+    assert_eq!(outcome(&mut none.natssh(&["sessions"])).1, "no sessions are open\n");
+
+    for (words, request, said) in [
+        (
+            &["sessions", "close", "root@web-1"][..],
+            "DELETE /v1/sessions/web-1 HTTP/1.1\r\n",
+            "2 sessions to web-1 closed\n",
+        ),
+        (&["sessions", "close", "--all"], "DELETE /v1/sessions HTTP/1.1\r\n", "2 sessions closed\n"),
+    ] {
+        let broker = FakeBroker::answer(json("200 OK", r#"{"closed": 2}"#));
+        assert_eq!(outcome(&mut broker.natssh(words)), (Some(0), said.into(), String::new()));
+        assert!(broker.request().starts_with(request), "{words:?}");
+    }
+    let broker = FakeBroker::answer(json("200 OK", r#"{"closed": 0}"#));
+    assert_eq!(
+        outcome(&mut broker.natssh(&["sessions", "close", "web-1"])).1,
+        "no session to web-1 was open\n"
+    );
+    for words in [&["sessions", "close"][..], &["sessions", "close", "--all", "web-1"]] {
+        assert_eq!(outcome(&mut broker.natssh(words)).0, Some(2), "{words:?}");
+    }
+}

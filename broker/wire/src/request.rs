@@ -95,6 +95,16 @@ pub fn encode_post(path: &str) -> Result<Vec<u8>, Failure> {
     Ok(head.into_bytes())
 }
 
+/// A `DELETE` whose connection closes after the answer.
+///
+/// # Errors
+/// When `path` holds a blank or a control character; see [`percent_encode`].
+pub fn encode_delete(path: &str) -> Result<Vec<u8>, Failure> {
+    let mut head = start("DELETE", path)?;
+    head.push_str("Content-Length: 0\r\nConnection: close\r\n\r\n");
+    Ok(head.into_bytes())
+}
+
 /// `POST /v1/exec`: once it is answered with 101, the connection carries frames.
 ///
 /// # Errors
@@ -311,6 +321,7 @@ mod tests {
             }
             prop_assert!(encode_get(&target).is_err());
             prop_assert!(encode_post(&target).is_err());
+            prop_assert!(encode_delete(&target).is_err());
             prop_assert!(encode_unversioned("POST", &target).is_err());
         }
 
