@@ -2,8 +2,10 @@
 //! configuration made them. A reload makes a new one and keeps what did not change.
 
 mod dial;
+mod hops;
 
 pub use dial::{Caller, Way};
+use hops::Hops;
 
 use crate::admission::{Admission, Gates};
 use crate::config::{self, Kind, Settings};
@@ -13,7 +15,7 @@ use crate::metrics::{Carried, Meter, Meters};
 use crate::ssh::{Budget, TOTAL_LIMIT};
 use crate::ssh_config::derived;
 use crate::upstream::{
-    Ask, Bastion, Command, Direct, Identities, Means, Processes, Stream, Teleport, Upstream,
+    Ask, Bastion, Command, Direct, Identities, Lines, Means, Processes, Stream, Teleport, Upstream,
 };
 use natssh_wire::{Failure, FailureKind, NodeAddr, status};
 use rustix::process::Pid;
@@ -66,6 +68,10 @@ pub struct Reach {
     meters: Arc<Meters>,
     budget: Arc<Budget>,
     processes: Arc<Processes>,
+    /// ProxyCommands of users' own ssh_config.
+    commands: Arc<Lines>,
+    /// Hosts of ProxyJump.
+    hops: Hops,
     admission: Arc<Admission>,
     state_dir: PathBuf,
 }
@@ -92,6 +98,14 @@ impl Reach {
             metrics: None,
             warnings: Vec::new(),
         };
+        let (processes, admission) = (Arc::default(), Arc::default());
+        let commands = Lines::new(
+            dial::SSH_CONFIG,
+            config::resolve::CONNECT_TIMEOUT,
+            config::resolve::HANDSHAKES as usize,
+            Arc::clone(&processes),
+            &admission,
+        );
         let nothing = Self {
             settings: empty,
             upstreams: BTreeMap::new(),
@@ -102,8 +116,10 @@ impl Reach {
             failures,
             meters: Arc::default(),
             budget: Budget::new(TOTAL_LIMIT),
-            processes: Arc::default(),
-            admission: Arc::default(),
+            processes,
+            commands: Arc::new(commands),
+            hops: Hops::default(),
+            admission,
             state_dir,
         };
         nothing.changed(settings)
@@ -165,6 +181,8 @@ impl Reach {
             meters: self.meters.clone(),
             budget: self.budget.clone(),
             processes: self.processes.clone(),
+            commands: self.commands.clone(),
+            hops: Hops::default(),
             admission: self.admission.clone(),
             state_dir: self.state_dir.clone(),
         }
@@ -284,6 +302,7 @@ impl Reach {
     /// Takes no new streams.
     pub fn drain(&self) {
         self.upstreams.values().for_each(|upstream| upstream.drain());
+        self.hops.drain();
     }
 
     /// Ends what upstreams have started, for a broker that leaves.
@@ -291,10 +310,14 @@ impl Reach {
         self.processes.end().await;
     }
 
-    /// The upstreams' entries in `status`.
+    /// The upstreams' entries in `status`, and those of what users' own ssh_config has led to.
     #[must_use]
     pub fn upstreams(&self) -> Vec<status::Upstream> {
-        self.upstreams.values().map(|upstream| upstream.report()).collect()
+        let mut entries: Vec<_> = self.upstreams.values().map(|upstream| upstream.report()).collect();
+        entries.extend(self.hops.report());
+        let commands = self.commands.report("ProxyCommand");
+        entries.extend(Some(commands).filter(|entry| entry.streams_total > 0 || entry.dials_failed > 0));
+        entries
     }
 
     /// The identities' entries in `status`.
@@ -353,3 +376,6 @@ fn in_a_circle(node: &NodeAddr, upstream: &str) -> Failure {
     );
     Failure::new(FailureKind::Config, text).hint("natssh config show")
 }
+
+#[cfg(test)]
+mod tests;

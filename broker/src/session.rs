@@ -9,7 +9,7 @@ pub mod exec;
 mod proof;
 mod remember;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod trust;
 
 pub use crate::ssh::{Ended, OpenError, Stores};
@@ -17,7 +17,7 @@ pub use alive::{Alive, Health};
 pub use exec::{Event, Gone, Running};
 pub use proof::Proved;
 
-use crate::ssh::{Connection, Hello, Keeping, Logins, NotConnected, Unread};
+use crate::ssh::{Budget, Connection, Hello, Keeping, Logins, NotConnected, Unread};
 use crate::target::Target;
 use natssh_wire::{Failure, FailureKind};
 use proof::Proofs;
@@ -72,23 +72,9 @@ impl Session {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let peer = format!("{}@{}", target.user, target.host);
-        let trusted = Trusted::read(target).await?;
-        let proofs = proof::read(target).await;
         let unread = Unread::new(stores.clone());
-        let hello = Hello {
-            peer: peer.clone(),
-            login: target.user.clone(),
-            offers: proofs.offers.iter().take(MOST_KEYS).cloned().collect(),
-            algorithms: target.algorithms.clone(),
-            expected: trusted.expected(),
-            check: trusted.check(),
-            agent_logins: Logins::default(),
-            keeping: Keeping::Commands(unread.clone()),
-        };
-        let opened = Connection::open(stream, hello, deadline).await;
-        let warning = trusted.settle().await?;
-        let connection = opened.map_err(|error| refusal(error, &peer, &proofs))?;
+        let (connection, warning) =
+            connect(stream, target, Keeping::Commands(unread.clone()), deadline).await?;
         let connection = Arc::new(connection);
         let pulse = alive::watch(&connection, alive);
         Ok(Self { connection, unread, pulse, warning })
@@ -181,6 +167,51 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.connection.close();
     }
+}
+
+/// Shakes hands with the server at the other end of `stream`, and proves who one is, for streams that lead on from there.
+///
+/// # Errors
+/// See [`NotOpened`]; nothing takes longer than until `deadline`.
+pub async fn connect_hop<S>(
+    stream: S,
+    target: &Target,
+    budget: &Arc<Budget>,
+    deadline: Instant,
+) -> Result<Connection, NotOpened>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    // What ssh would have told at the opening is of no session's.
+    Ok(connect(stream, target, Keeping::Streams(budget.clone()), deadline).await?.0)
+}
+
+/// A connection, and what ssh would have told at the opening.
+async fn connect<S>(
+    stream: S,
+    target: &Target,
+    keeping: Keeping,
+    deadline: Instant,
+) -> Result<(Connection, Option<String>), NotOpened>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let peer = format!("{}@{}", target.user, target.host);
+    let trusted = Trusted::read(target).await?;
+    let proofs = proof::read(target).await;
+    let hello = Hello {
+        peer: peer.clone(),
+        login: target.user.clone(),
+        offers: proofs.offers.iter().take(MOST_KEYS).cloned().collect(),
+        algorithms: target.algorithms.clone(),
+        expected: trusted.expected(),
+        check: trusted.check(),
+        agent_logins: Logins::default(),
+        keeping,
+    };
+    let opened = Connection::open(stream, hello, deadline).await;
+    let warning = trusted.settle().await?;
+    Ok((opened.map_err(|error| refusal(error, &peer, &proofs))?, warning))
 }
 
 /// What a refusal means for who asked.

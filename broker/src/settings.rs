@@ -119,9 +119,6 @@ impl Settings {
         if let Some(reason) = demand.map(str::to_owned).or_else(|| found.complaint.clone()) {
             return Err(declined(reason));
         }
-        if road.way != Way::Route {
-            return Err(declined("the way is ssh's own".into()));
-        }
         let printed = &found.known.printed;
         if let Some(reason) = table::demands_real_ssh(printed, &found.basis.usual, road.over, For::Command) {
             return Err(declined(reason));

@@ -4,10 +4,20 @@ use super::{Opened, Reach, Request};
 use crate::routes::Picked;
 use crate::session::NotOpened;
 use crate::target::{self, Target};
+use crate::upstream::{Around, Stream};
+use natssh_wire::exec::ExecRequest;
 use natssh_wire::{Failure, FailureKind, NodeAddr};
 use rustix::process::Pid;
+use std::future::Future;
 use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
 use tokio::time::Instant;
+
+/// The name under which what only the user's ssh_config knows is counted and told.
+pub(super) const SSH_CONFIG: &str = "ssh_config";
+/// A ProxyCommand that calls natssh, which runs a ProxyCommand, and so on, ends here.
+const DEPTH: usize = 8;
 
 /// For whom a target is dialled.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,6 +26,8 @@ pub struct Caller {
     pub agent: Option<PathBuf>,
     /// Its process, where the system tells.
     pub process: Option<Pid>,
+    /// What a ProxyCommand of its ssh_config finds around it.
+    pub around: Around,
 }
 
 /// A way to a node.
@@ -35,21 +47,46 @@ impl Way {
     }
 }
 
+impl Caller {
+    /// Whoever made that request.
+    #[must_use]
+    pub fn of(request: &ExecRequest, process: Option<Pid>) -> Self {
+        let word = |word: &natssh_wire::Word| word.as_os_str().to_owned();
+        let mut agents = request.environment.iter().filter(|(name, _)| name.as_bytes() == b"SSH_AUTH_SOCK");
+        let agent = agents.next().map(|(_, socket)| socket).filter(|socket| !socket.as_bytes().is_empty());
+        let directory = PathBuf::from(word(&request.directory));
+        Self {
+            agent: agent.map(|socket| directory.join(socket.as_os_str())),
+            process,
+            around: Around::Caller {
+                directory,
+                environment: request
+                    .environment
+                    .iter()
+                    .map(|(name, value)| (word(name), word(value)))
+                    .collect(),
+            },
+        }
+    }
+}
+
+/// What a dial comes to.
+pub(super) type Dialling = Pin<Box<dyn Future<Output = Result<Opened, NotOpened>> + Send>>;
+
 impl Reach {
     /// Opens a stream to a target. A failure is also kept for `status` and `why`.
     ///
     /// # Errors
     /// One sentence and what to type, or what only the real ssh can do, before `deadline`.
     pub async fn dial(
-        &self,
+        self: &Arc<Self>,
         target: &Target,
         caller: &Caller,
         deadline: Instant,
     ) -> Result<Opened, NotOpened> {
-        let node = NodeAddr::new(&target.host, &target.port.to_string()).map_err(|bad| {
-            Failure::new(FailureKind::BadRequest, format!("natssh cannot name the host: {bad}"))
-        })?;
-        match &target.way {
+        let node = address(target)?;
+        let begun = Instant::now();
+        let stream = match &target.way {
             target::Way::Route => {
                 let request = Request {
                     node,
@@ -58,12 +95,48 @@ impl Reach {
                     caller: caller.process,
                     deadline,
                 };
-                Ok(self.open(request).await?)
+                return Ok(self.open(request).await?);
             }
-            target::Way::Jump(_) | target::Way::Command(_) => {
-                Err(NotOpened::RealSsh("the way is ssh's own".into()))
+            target::Way::Command(line) => {
+                self.run(line, &node, caller, deadline).await.map_err(NotOpened::from)
+            }
+            target::Way::Jump(hops) => self.jump(hops, &node, caller, deadline).await,
+        };
+        match stream {
+            Ok(stream) => {
+                let carried = self.meters.of(SSH_CONFIG).stream_opened(begun.elapsed());
+                Ok(Opened { stream, carried })
+            }
+            Err(not) => {
+                if let NotOpened::Failed(failure) = &not {
+                    tracing::debug!(%node, reason = failure.message, "not opened");
+                    self.failures.record(Some(&node), Some(SSH_CONFIG), failure);
+                }
+                Err(not)
             }
         }
+    }
+
+    /// The same, for who is itself part of a dial.
+    pub(super) fn dial_below(self: Arc<Self>, target: Target, caller: Caller, deadline: Instant) -> Dialling {
+        Box::pin(async move { self.dial(&target, &caller, deadline).await })
+    }
+
+    /// A ProxyCommand, which ssh_config names and ssh would run.
+    async fn run(
+        &self,
+        line: &str,
+        node: &NodeAddr,
+        caller: &Caller,
+        deadline: Instant,
+    ) -> Result<Stream, Failure> {
+        let within = caller.process.map(|process| self.processes.upstreams_of(process)).unwrap_or_default();
+        if within.iter().filter(|name| *name == SSH_CONFIG).count() >= DEPTH {
+            let text =
+                format!("the ProxyCommand for {node} calls natssh, which runs a ProxyCommand, and so on");
+            return Err(Failure::new(FailureKind::Config, text).hint(format!("ssh -G {}", node.host)));
+        }
+        self.commands.open(line, &caller.around, node, &within, deadline).await
     }
 
     /// Keeps for `status` and `why` that no session was opened on a target, though a stream was.
@@ -82,4 +155,13 @@ impl Reach {
         let number = self.numbers.get(&picked.upstream).copied().unwrap_or_default();
         Way { picked: Some(picked), number }
     }
+}
+
+/// Where a target is.
+///
+/// # Errors
+/// The host has a name that no way could carry.
+pub(super) fn address(target: &Target) -> Result<NodeAddr, Failure> {
+    NodeAddr::new(&target.host, &target.port.to_string())
+        .map_err(|bad| Failure::new(FailureKind::BadRequest, format!("natssh cannot name the host: {bad}")))
 }

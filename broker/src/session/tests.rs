@@ -4,5 +4,5 @@ mod agent;
 mod commands;
 mod keys;
 mod known;
-mod sshd;
+pub(crate) mod sshd;
 mod stall;

@@ -252,3 +252,37 @@ async fn login_and_port_of_a_cluster_hold_where_the_user_names_none() {
     let said = world.native(&["-p", "22", "-l", "ops", "web", "true"]).await;
     assert_eq!((said.user.as_str(), said.port), ("ops", 22));
 }
+
+#[tokio::test]
+async fn jump_hosts_have_settings_of_their_own() {
+    let config = "Host web\n  ProxyJump ops@gate:2222,inner\nHost gate\n  HostName gate.example.com\n  ProxyJump outer\n  \
+        ForwardAgent yes\n  IdentityFile gate_key\nHost inner\n  ProxyCommand never %h\nHost outer\n  ProxyCommand nc -X 5 %h %p\n\
+        Host strange\n  ProxyJump helped\nHost helped\n  HostbasedAuthentication yes\nHost loop\n  ProxyJump pool\nHost pool\n  ProxyJump loop\n";
+    let Some(world) = World::new(config, "") else { return };
+    let web = world.native(&["web", "true"]).await;
+    let Way::Jump(hops) = web.way else { panic!("{:?}", web.way) };
+    let seen: Vec<_> = hops.iter().map(|hop| (hop.host.as_str(), hop.port, hop.way.clone())).collect();
+    assert_eq!(
+        seen,
+        [
+            ("outer", 22, Way::Command("nc -X 5 outer 22".into())),
+            ("gate.example.com", 2222, Way::Route),
+            ("inner", 22, Way::Route),
+        ]
+    );
+    assert_eq!(hops[1].user, "ops");
+    assert_eq!(hops[1].proof.keys, [world.path("gate_key")]);
+    let (reason, tunnel) = world.real_ssh(&["strange", "true"]).await;
+    assert!(reason.starts_with("ProxyJump helped: HostbasedAuthentication is yes") && !tunnel, "{reason}");
+    let (reason, _) = world.real_ssh(&["loop", "true"]).await;
+    assert!(reason.contains("ProxyJump"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_proxy_command_is_run_by_natssh_unless_it_passes_a_descriptor() {
+    let config = "Host Web\n  ProxyCommand connect %r@%h:%p (%n, %%)\nHost passed\n  ProxyCommand x\n  ProxyUseFdpass yes\n";
+    let Some(world) = World::new(config, "") else { return };
+    let web = world.native(&["ops@Web", "true"]).await;
+    assert_eq!(web.way, Way::Command("connect ops@web:22 (Web, %)".into()));
+    assert_eq!(world.real_ssh(&["passed", "true"]).await, ("ProxyUseFdpass is yes".into(), false));
+}

@@ -7,13 +7,13 @@ mod dial;
 
 use super::sets::{Sets, Way, usable};
 use super::trunks::{Dial, dial_by};
-use super::{Ask, Means, Stream, Upstream};
+use super::{Ask, Means, Stream, Upstream, forward};
 use crate::config;
-use crate::ssh::{Budget, Code, OpenError, RefusedOpen, Target};
+use crate::ssh::{Budget, Target};
 use dial::Dialler;
 use natssh_wire::{Failure, FailureKind, NodeAddr, status};
 use std::sync::Arc;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 /// One bastion.
 pub struct Bastion {
@@ -43,32 +43,12 @@ impl Bastion {
         let target = self.target(&ask.node)?;
         let set = self.sets.of(ask, |way| (self.dial(way), ())).await?;
         let gate = self.sets.gate_to(None, &ask.node);
-        loop {
+        let (set, gate) = (&set, &gate);
+        let lease = || async move {
             let identity = usable(&set.watched).await?;
-            let lease = set.trunks.lease_to(&gate, identity.generation, ask.deadline).await?;
-            let opening = lease.connection().direct(target.clone());
-            match timeout_at(ask.deadline, opening).await {
-                Ok(Ok(channel)) => {
-                    lease.stream_opened();
-                    return Ok(Stream::Channel(channel, lease));
-                }
-                // Nothing was started: the next round leases another trunk, or waits for one.
-                Ok(Err(OpenError::Lost(_))) => {}
-                Ok(Err(OpenError::NoChannel(refused))) => return Err(self.refused(&ask.node, &refused)),
-                Ok(Err(OpenError::Refused(text))) => {
-                    let text = format!("{} refused node {}: {text}", self.peer(), ask.node);
-                    return Err(Failure::new(FailureKind::Protocol, text).hint("natssh status"));
-                }
-                Err(_) => {
-                    let text = format!(
-                        "{} got no answer from node {} in time: the node may be frozen, or a firewall drops the connection",
-                        self.peer(),
-                        ask.node
-                    );
-                    return Err(Failure::new(FailureKind::Timeout, text).hint("natssh status"));
-                }
-            }
-        }
+            set.trunks.lease_to(gate, identity.generation, ask.deadline).await
+        };
+        forward::open(&self.peer(), &ask.node, target, lease, ask.deadline).await
     }
 
     pub(super) async fn probe(&self, deadline: Instant) -> Result<(), Failure> {
@@ -100,29 +80,6 @@ impl Bastion {
         }
         let path = template.replace("{node}", &node.host).replace("{port}", &node.port.to_string());
         Ok(Target::Socket(path))
-    }
-
-    fn refused(&self, node: &NodeAddr, refused: &RefusedOpen) -> Failure {
-        let peer = self.peer();
-        match refused.code {
-            Code::ConnectFailed => {
-                let text = format!("{peer} could not connect to node {node}: {refused}");
-                Failure::new(FailureKind::Offline, text)
-            }
-            Code::Prohibited => {
-                let text = format!("{peer} does not forward to node {node}: {refused}");
-                Failure::new(FailureKind::Denied, text)
-                    .hint("look at AllowTcpForwarding, AllowStreamLocalForwarding and PermitOpen in its sshd_config")
-            }
-            Code::UnknownKind => {
-                let text = format!("{peer} knows no forwarding of this kind: {refused}");
-                Failure::new(FailureKind::Protocol, text).hint("natssh config show")
-            }
-            Code::Shortage => {
-                let text = format!("{peer} has no room for another stream: {refused}");
-                Failure::new(FailureKind::Busy, text).hint("natssh status")
-            }
-        }
     }
 
     fn peer(&self) -> String {

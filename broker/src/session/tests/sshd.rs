@@ -15,10 +15,10 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 /// How long anything may take on a busy machine.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A listening sshd. It ends with this.
-pub(super) struct Sshd {
+pub(crate) struct Sshd {
     child: Child,
     address: SocketAddr,
     folder: tempfile::TempDir,
@@ -27,7 +27,7 @@ pub(super) struct Sshd {
 
 impl Sshd {
     /// Nothing where OpenSSH's server is not installed, or cannot run for want of its own folder.
-    pub(super) async fn start(lines: &str) -> Option<Self> {
+    pub(crate) async fn start(lines: &str) -> Option<Self> {
         let program = ["/usr/sbin/sshd", "/usr/local/sbin/sshd", "/usr/bin/sshd"]
             .into_iter()
             .find(|path| Path::new(path).exists())?;
@@ -70,7 +70,7 @@ impl Sshd {
     }
 
     /// A file in the test's folder.
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -86,7 +86,7 @@ impl Sshd {
     }
 
     /// A target that it lets in.
-    pub(super) fn target(&self) -> Target {
+    pub(crate) fn target(&self) -> Target {
         let user = String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout).unwrap();
         write(
             &self.path("known_hosts"),
@@ -113,7 +113,7 @@ impl Sshd {
     }
 
     /// A session on it.
-    pub(super) async fn open(&self, target: &Target) -> Result<Arc<Session>, NotOpened> {
+    pub(crate) async fn open(&self, target: &Target) -> Result<Arc<Session>, NotOpened> {
         let stream = TcpStream::connect(self.address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         self.open_over(stream, target, Alive::default()).await
@@ -134,7 +134,7 @@ impl Sshd {
     }
 
     /// A session of somebody whom it lets in.
-    pub(super) async fn session(&self) -> Arc<Session> {
+    pub(crate) async fn session(&self) -> Arc<Session> {
         self.open(&self.target()).await.unwrap()
     }
 }
@@ -160,11 +160,11 @@ impl Drop for Sshd {
 }
 
 /// The server's key.
-pub(super) fn host_key() -> PrivateKey {
+pub(crate) fn host_key() -> PrivateKey {
     ed25519(101)
 }
 
 /// The key that it lets in.
-pub(super) fn user_key() -> PrivateKey {
+pub(crate) fn user_key() -> PrivateKey {
     ed25519(102)
 }

@@ -3,17 +3,15 @@
 //! A task keeps it: reads its stderr, collects it when it ends, and ends what is
 //! left of its process group when its stream is done.
 
+use super::around::Around;
 use super::group::{self, Processes};
 use super::heard::{Heard, listen};
 use crate::upstream::direct::OpenStream;
 use bytes::{Bytes, BytesMut};
-use natssh_wire::environment::is_kept;
 use rustix::process::Pid;
-use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -64,22 +62,18 @@ pub struct Pipes {
 }
 
 impl Process {
-    /// Runs `line` as ssh runs a ProxyCommand: `$SHELL -c "exec LINE"`. `agent` is the caller's ssh agent,
-    /// `upstreams` are those that it works for.
+    /// Runs `line` as ssh runs a ProxyCommand: `$SHELL -c "exec LINE"`. `upstreams` are those that it works for.
     pub(super) fn start(
         line: &str,
-        agent: Option<&Path>,
+        around: &Around,
         among: &Arc<Processes>,
         upstreams: Vec<String>,
     ) -> io::Result<Self> {
-        let kept = std::env::vars_os()
-            .filter(|(name, _)| name != "SSH_AUTH_SOCK" && name.to_str().is_some_and(is_kept))
-            .chain(agent.map(|socket| ("SSH_AUTH_SOCK".into(), socket.into())));
-        let mut child = Command::new(shell())
+        let mut child = Command::new(around.shell())
             .args(["-c", &format!("exec {line}")])
             .env_clear()
-            .envs(kept)
-            .current_dir("/")
+            .envs(around.environment())
+            .current_dir(around.directory())
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -182,11 +176,6 @@ impl fmt::Display for Ended {
             _ => f.write_str("closed its output"),
         }
     }
-}
-
-/// The user's shell, as ssh finds it.
-fn shell() -> OsString {
-    std::env::var_os("SHELL").filter(|shell| !shell.is_empty()).unwrap_or_else(|| "/bin/sh".into())
 }
 
 /// Collects a process when it ends, and ends its group when `let_go` is dropped.

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 fn start(line: &str) -> (Process, Arc<Processes>) {
     let processes = Arc::default();
-    (Process::start(line, None, &processes, Vec::new()).unwrap(), processes)
+    (Process::start(line, &Around::Broker(None), &processes, Vec::new()).unwrap(), processes)
 }
 
 /// The one group that is alive.
@@ -82,8 +82,9 @@ async fn one_that_does_not_want_to_end_is_killed() {
 async fn a_broker_that_leaves_takes_all_of_them_along() {
     let processes: Arc<Processes> = Arc::default();
     let line = "sh -c 'echo ready; sleep 600'";
-    let mut all: Vec<_> =
-        (0..5).map(|_| Process::start(line, None, &processes, Vec::new()).unwrap()).collect();
+    let mut all: Vec<_> = (0..5)
+        .map(|_| Process::start(line, &Around::Broker(None), &processes, Vec::new()).unwrap())
+        .collect();
     for process in &mut all {
         process.first_word().await;
     }
@@ -101,7 +102,8 @@ async fn a_broker_that_leaves_takes_all_of_them_along() {
 #[tokio::test]
 async fn its_environment_is_the_brokers_with_the_callers_agent() {
     let processes = Arc::default();
-    let mut process = Process::start("env", Some(Path::new("/run/agent")), &processes, Vec::new()).unwrap();
+    let mut process =
+        Process::start("env", &Around::Broker(Some("/run/agent".into())), &processes, Vec::new()).unwrap();
     process.first_word().await;
     let mut stdout = process.stdout.take().unwrap();
     stdout.read_buf(&mut process.first).await.unwrap();
@@ -116,8 +118,13 @@ async fn its_environment_is_the_brokers_with_the_callers_agent() {
 async fn whoever_a_command_starts_is_known_to_work_for_its_upstream() {
     let processes = Arc::default();
     let upstreams = vec!["outer".to_owned(), "inner".to_owned()];
-    let mut process =
-        Process::start("sh -c 'sleep 600 & echo $!; wait'", None, &processes, upstreams.clone()).unwrap();
+    let mut process = Process::start(
+        "sh -c 'sleep 600 & echo $!; wait'",
+        &Around::Broker(None),
+        &processes,
+        upstreams.clone(),
+    )
+    .unwrap();
     process.first_word().await;
     let child = Pid::from_raw(String::from_utf8_lossy(&process.first).trim().parse().unwrap()).unwrap();
     assert_eq!(processes.upstreams_of(child), upstreams);
