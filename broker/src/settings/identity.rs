@@ -2,7 +2,8 @@
 //!
 //! What stock ssh is told by `natssh ssh-config` holds here too, so that `natssh node` needs no such fragment: the
 //! identity's key and certificate in front of ssh's own, its authorities behind the user's known hosts, the name and the port
-//! that a node of the cluster has. Where the fragment is in force already, nothing is added.
+//! that a node of the cluster has. Where the user's settings say whom to be, or whom to trust, nothing is added to that:
+//! what ssh would refuse by them, natssh refuses too.
 
 use super::call::Call;
 use super::lookup::Found;
@@ -25,8 +26,16 @@ const SSH_PORT: u16 = 22;
 #[derive(Debug, Default)]
 pub(super) struct Identities(Mutex<HashMap<String, (u64, Arc<Places>)>>);
 
-/// What the user said of login and port, in words or in files.
+/// The settings that say whom to be.
+const WHO: [&str; 5] =
+    ["identityfile", "certificatefile", "identitiesonly", "identityagent", "pkcs11provider"];
+/// The settings that say whom to trust.
+const TRUST: [&str; 4] = ["userknownhostsfile", "globalknownhostsfile", "knownhostscommand", "hostkeyalias"];
+
+/// What the user said, in words or in files.
 struct Said {
+    who: bool,
+    trust: bool,
     login: bool,
     port: bool,
 }
@@ -50,7 +59,11 @@ impl Identities {
         let Some(places) = self.places(watched, reach.state_dir()).await else { return };
         let scan = &found.known.scan;
         let mentions = |keyword: &str| scan.keywords.contains(keyword);
+        let printed = &found.known.printed;
+        let says = |keyword: &&str| printed.all(keyword) != found.basis.usual.all(keyword);
         let said = Said {
+            who: WHO.iter().any(says),
+            trust: TRUST.iter().any(says),
             login: call.names_a_login || mentions("user") || target.user != found.basis.name,
             port: call.names_a_port || mentions("port") || target.port != SSH_PORT,
         };
@@ -77,23 +90,22 @@ impl Identities {
 }
 
 fn add(target: &mut Target, places: &Places, upstream: &Upstream, picked: &Picked, said: &Said) {
-    if places.key.as_ref().is_some_and(|key| target.proof.keys.contains(key)) {
-        return;
+    if !said.who {
+        let in_front = |files: &mut Vec<PathBuf>, file: &Option<PathBuf>| {
+            files.splice(0..0, file.clone());
+        };
+        in_front(&mut target.proof.keys, &places.key);
+        in_front(&mut target.proof.certificates, &places.certificate);
+        if places.agent.is_some() {
+            target.proof.agent.clone_from(&places.agent);
+        }
     }
-    let in_front = |files: &mut Vec<PathBuf>, file: &Option<PathBuf>| {
-        files.splice(0..0, file.clone());
-    };
-    in_front(&mut target.proof.keys, &places.key);
-    in_front(&mut target.proof.certificates, &places.certificate);
-    if places.agent.is_some() {
-        target.proof.agent.clone_from(&places.agent);
-    }
-    // Read like the user's, and never written to.
-    target.trust.global_files.extend(upstream.known_hosts.iter().chain(&places.known_hosts).cloned());
-    let cluster = picked.cluster.as_ref().or(upstream.cluster.as_ref());
-    if let (None, Some(cluster)) = (&target.trust.alias, cluster) {
+    if !said.trust {
+        // Read like the user's, and never written to.
+        target.trust.global_files.extend(upstream.known_hosts.iter().chain(&places.known_hosts).cloned());
         // ssh makes aliases lower case.
-        target.trust.alias = Some(format!("{}.{cluster}", picked.node.host).to_lowercase());
+        let below = |cluster: &String| format!("{}.{cluster}", picked.node.host).to_lowercase();
+        target.trust.alias = picked.cluster.as_ref().or(upstream.cluster.as_ref()).map(below);
     }
     if !said.port && picked.node.port == SSH_PORT {
         target.port = NODE_PORT;

@@ -225,19 +225,25 @@ async fn a_node_of_a_cluster_is_met_as_the_upstream_s_identity() {
     else {
         return;
     };
-    let plain = world.native(&["-oUserKnownHostsFile=none", "Web.Example", "true"]).await;
+    let plain = world.native(&["Web.Example", "true"]).await;
     let ssh_alone = world.native(&["proxy.example.com", "true"]).await;
     let tsh = world.path("tsh");
-    assert_eq!(plain.proof.keys[0], tsh.join("keys/proxy.example.com/me"));
+    let (key, known_hosts) = (tsh.join("keys/proxy.example.com/me"), tsh.join("known_hosts"));
+    assert_eq!(plain.proof.keys[0], key);
     assert_eq!(plain.proof.keys[1..], ssh_alone.proof.keys[..], "ssh's own come behind it");
     assert_eq!(plain.proof.certificates, [tsh.join("keys/proxy.example.com/me-ssh/Example-cert.pub")]);
     assert_eq!(plain.trust.alias.as_deref(), Some("web.example"));
-    assert!(plain.trust.user_files.is_empty(), "nothing is written that the user does not want written");
-    assert!(plain.trust.global_files.contains(&tsh.join("known_hosts")), "{:?}", plain.trust.global_files);
+    assert!(plain.trust.global_files.contains(&known_hosts), "{:?}", plain.trust.global_files);
     assert_eq!((plain.host.as_str(), plain.port), ("Web.Example", 22), "a file of ssh's names a port");
-    let key = tsh.join("keys/proxy.example.com/me");
-    let by_fragment = world.native(&["-i", key.to_str().unwrap(), "web.example", "true"]).await;
-    assert_eq!((by_fragment.proof.keys, by_fragment.trust.alias), (vec![key], None));
+
+    let as_another = world.native(&["-oIdentityFile=/other", "web.example", "true"]).await;
+    assert_eq!(as_another.proof.keys, [PathBuf::from("/other")]);
+    assert!(as_another.trust.global_files.contains(&known_hosts), "who to be says nothing of whom to trust");
+    for option in ["UserKnownHostsFile=none", "GlobalKnownHostsFile=none", "HostKeyAlias=web"] {
+        let trusting = world.native(&["-o", option, "web.example", "true"]).await;
+        assert!(!trusting.trust.global_files.contains(&known_hosts), "{option} is the user's to say");
+        assert_eq!(trusting.proof.keys[0], key);
+    }
 }
 
 #[tokio::test]
