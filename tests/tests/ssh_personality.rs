@@ -17,7 +17,7 @@ const NO_WAY: &str = "Host *\n  ProxyCommand none\n";
 
 #[test]
 fn what_connects_to_nothing_is_answered_by_the_real_ssh() {
-    need!("ssh");
+    need!("ssh", "sshd");
     let world = Plan::new().without_broker().start();
     let links = folder(&world, "links");
     symlink(programs::path("natssh"), links.join("ssh")).unwrap();
@@ -88,7 +88,7 @@ fn a_forwarded_port_goes_through_the_tunnel_in_the_process_that_was_started() {
 
 #[test]
 fn reasons_go_where_ssh_logs() {
-    need!("ssh");
+    need!("ssh", "sshd");
     let world = world();
     let log = world.path().join("log").display().to_string();
     let said = run(natssh_with_config(&world, &["-vE", &log, "-oProxyCommand=false", "-N", "worker"]));
@@ -108,9 +108,9 @@ fn any_name_and_any_folder_of_natssh_work_as_a_proxy_command() {
         fs::create_dir_all(natssh.parent().unwrap()).unwrap();
         fs::copy(programs::path("natssh"), &natssh).unwrap();
         let mut command = world.command(&natssh);
-        command.arg("-F").arg(world.ssh_config_path()).args(["-tt", "worker", "echo hello"]);
+        command.arg("-F").arg(world.ssh_config_path()).args(["-A", "worker", "echo hello"]);
         let before = world.upstream().streams_total;
-        assert_eq!(run(command).ok(), "hello\r\n", "{name}");
+        assert_eq!(run(command).ok(), "hello\n", "{name}");
         assert_eq!(world.upstream().streams_total, before + 1, "{name}");
     }
     let told = ["--natssh", "status", "--json"];
@@ -121,7 +121,7 @@ fn any_name_and_any_folder_of_natssh_work_as_a_proxy_command() {
 
 #[test]
 fn a_way_that_the_caller_names_holds() {
-    need!("ssh");
+    need!("ssh", "sshd");
     let world = world();
     let own = "-oProxyCommand=echo mine >&2; exit 1";
     let said = run(natssh_with_config(&world, &[own, "-N", "worker"]));
@@ -196,6 +196,7 @@ fn what_starts_an_ssh_can_start_natssh() {
 
 #[test]
 fn an_ssh_that_is_natssh_in_disguise_ends() {
+    need!("sshd");
     let world = Plan::new().without_broker().start();
     let place = folder(&world, "disguise");
     script(&place, "ssh", &format!("exec {} ssh \"$@\"", programs::path("natssh").display()));
@@ -219,7 +220,7 @@ fn an_ssh_that_is_natssh_in_disguise_ends() {
 
 #[test]
 fn a_host_may_be_called_as_a_command_is() {
-    need!("ssh");
+    need!("ssh", "sshd");
     let world = Plan::new().without_broker().start();
     let place = folder(&world, "echo");
     let real = script(&place, "real", "printf '%s\\n' \"$@\"");
