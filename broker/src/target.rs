@@ -98,6 +98,8 @@ pub struct Algorithms {
     pub public_keys: Vec<String>,
     /// `CASignatureAlgorithms`.
     pub authorities: Vec<String>,
+    /// `RequiredRSASize`: RSA keys of fewer bits are neither shown nor believed. 0 where the user set none.
+    pub least_rsa: u32,
 }
 
 /// What a call wants of its session, and is no part of the session's key.

@@ -7,7 +7,7 @@
 use crate::identity::{self, AgentKey, KeyFile, Private};
 use crate::pattern::glob_matches;
 use crate::ssh::{KeyOffer, Signer};
-use crate::target::{Proof, Target};
+use crate::target::{Algorithms, Proof, Target};
 use ssh_key::public::KeyData;
 use ssh_key::{Algorithm, Certificate, HashAlg, PublicKey};
 use std::path::PathBuf;
@@ -74,7 +74,7 @@ struct Found {
 
 /// Reads them. What is missing is passed over, as ssh does.
 pub(super) async fn read(target: &Target) -> Proofs {
-    let (proof, accepted) = (target.proof.clone(), target.algorithms.public_keys.clone());
+    let (proof, accepted) = (target.proof.clone(), target.algorithms.clone());
     let read = tokio::task::spawn_blocking(move || {
         let found = find(&proof);
         order(&found, &proof, &accepted)
@@ -92,7 +92,7 @@ fn find(proof: &Proof) -> Found {
     Found { files: files.collect(), certificates: certificates.collect(), agent: agent.unwrap_or_default() }
 }
 
-fn order(found: &Found, proof: &Proof, accepted: &[String]) -> Proofs {
+fn order(found: &Found, proof: &Proof, accepted: &Algorithms) -> Proofs {
     let mut proofs = Proofs::default();
     let socket = proof.agent.clone().unwrap_or_default();
     let by_agent =
@@ -152,8 +152,18 @@ fn signer_in(file: &KeyFile) -> Option<(Signer, Option<PathBuf>)> {
     }
 }
 
-/// Whether `PubkeyAcceptedAlgorithms` has a name for it; every key where the user set none.
-fn is_accepted(offer: &KeyOffer, accepted: &[String]) -> bool {
+/// The length of an RSA key; none of another one.
+pub(super) fn rsa_bits(key: &KeyData) -> Option<u32> {
+    key.rsa().map(|key| key.key_size())
+}
+
+/// Whether `PubkeyAcceptedAlgorithms` has a name for it, and it is long enough for `RequiredRSASize`; every key where the user
+/// set none.
+fn is_accepted(offer: &KeyOffer, wanted: &Algorithms) -> bool {
+    if rsa_bits(offer.key.key_data()).is_some_and(|bits| bits < wanted.least_rsa) {
+        return false;
+    }
+    let accepted = &wanted.public_keys;
     let hashes = [Some(HashAlg::Sha512), Some(HashAlg::Sha256), None];
     let algorithms = match offer.key.algorithm() {
         Algorithm::Rsa { .. } => hashes.map(|hash| Algorithm::Rsa { hash }).to_vec(),

@@ -4,6 +4,7 @@
 //! [`judge`] thinks; the rest reads files before the handshake, and writes a new key down after it.
 
 use super::NotOpened;
+use super::proof;
 use super::remember::{self, Place};
 use crate::failures::unix_now;
 use crate::known_hosts::{Dialect, KnownHosts};
@@ -32,6 +33,8 @@ struct Rules {
     strict: Strict,
     /// `CASignatureAlgorithms`; anything where it is empty.
     authorities: Vec<String>,
+    /// `RequiredRSASize`.
+    least_rsa: u32,
 }
 
 /// What is left to do when the node has shown its key.
@@ -73,6 +76,7 @@ impl Trusted {
             host: name.to_owned(),
             strict: trust.strict,
             authorities: target.algorithms.authorities.clone(),
+            least_rsa: target.algorithms.least_rsa,
         };
         Ok(Self { rules: Arc::new(rules), open: Arc::default(), place })
     }
@@ -150,6 +154,12 @@ fn judge(rules: &Rules, presented: &Presented<'_>, now: u64) -> Judged {
         Presented::Key(key) => (*key).clone(),
         Presented::Certificate(certificate) => PublicKey::from(certificate.public_key().clone()),
     };
+    if let Some(bits) = proof::rsa_bits(plain.key_data()).filter(|bits| *bits < rules.least_rsa) {
+        let text =
+            format!("{} shows an RSA key of {bits} bits, which RequiredRSASize does not accept", rules.host);
+        let hint = "ssh -G HOST | grep requiredrsasize";
+        return Judged::Refuse(Failure::new(FailureKind::HostKey, text).hint(hint));
+    }
     let failure = match (&verdict, presented) {
         (Ok(Verdict::Certificate { .. }), Presented::Certificate(certificate)) => {
             match unwanted_signature(rules, certificate) {

@@ -237,6 +237,12 @@ impl Meaning<'_> {
             host_keys: set("hostkeyalgorithms"),
             public_keys: newer_or_older("pubkeyacceptedalgorithms", "pubkeyacceptedkeytypes"),
             authorities: set("casignaturealgorithms"),
+            least_rsa: match self.printed.one("requiredrsasize") {
+                Some(bits) if self.usual.one("requiredrsasize") != Some(bits) => {
+                    bits.parse().unwrap_or(u32::MAX)
+                }
+                _ => 0,
+            },
         }
     }
 }

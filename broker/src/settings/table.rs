@@ -181,7 +181,7 @@ pub(super) const TABLE: &[Setting] = &[
         Only(&["auto", "no", "false"]),
         "natssh has no terminal to give; `auto` without a command, at a terminal, goes to the real ssh too",
     ),
-    setting("RequiredRSASize", When(is_usual_rsa), "up to 1024, which is the least that natssh takes"),
+    setting("RequiredRSASize", Native, "shorter RSA keys are neither shown nor believed"),
     setting(
         "RevokedHostKeys",
         Only(&["none"]),
@@ -289,10 +289,6 @@ fn is_lax_rekey(limits: &str) -> bool {
     let limits: Option<Vec<u64>> = limits.split(' ').map(|limit| limit.parse().ok()).collect();
     let lax = |limit: u64, own: u64| limit == 0 || limit >= own;
     matches!(limits.as_deref(), Some([bytes, seconds]) if lax(*bytes, 1 << 30) && lax(*seconds, 3600))
-}
-
-fn is_usual_rsa(bits: &str) -> bool {
-    bits.parse().is_ok_and(|bits: u32| bits <= 1024)
 }
 
 #[cfg(test)]

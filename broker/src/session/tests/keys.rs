@@ -4,7 +4,7 @@ use super::agent::Agent;
 use super::sshd::{Sshd, user_key};
 use crate::identity::testing::{ecdsa, ed25519, pem, public_line, ssh_keygen, write};
 use crate::session::{NotOpened, Session, proof};
-use crate::target::Target;
+use crate::target::{Strict, Target};
 use natssh_wire::FailureKind;
 use ssh_key::{HashAlg, PrivateKey};
 use std::path::Path;
@@ -238,4 +238,26 @@ async fn algorithms_that_natssh_does_not_have_are_left_to_ssh() {
     target.algorithms.key_exchange =
         vec!["sntrup761x25519-sha512@openssh.com".into(), "curve25519-sha256".into()];
     assert!(sshd.open(&target).await.is_ok());
+}
+
+#[tokio::test]
+async fn short_rsa_keys_are_neither_shown_nor_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let short = folder.path().join("short");
+    let generated = ["-q", "-t", "rsa", "-b", "1024", "-N", "", "-C", "", "-f", short.to_str().unwrap()];
+    let lines = format!("HostKey {}\nHostKeyAlgorithms rsa-sha2-256", short.display());
+    ssh_keygen(generated);
+    let Some(sshd) = Sshd::start(&lines).await else { return };
+    let mut target = sshd.target();
+    target.proof.keys.insert(0, short);
+    target.trust.strict = Strict::No;
+    target.trust.user_files = vec![folder.path().join("known_hosts")];
+    assert_eq!(ours(&target).await.len(), 2);
+    sshd.open(&target).await.map(drop).unwrap();
+
+    target.algorithms.least_rsa = 2048;
+    assert_eq!(ours(&target).await.len(), 1);
+    let refused = sshd.open(&target).await.map(drop);
+    let Err(NotOpened::Failed(failure)) = refused else { panic!("{refused:?}") };
+    assert!(failure.message.contains("1024 bits"), "{failure}");
 }

@@ -21,7 +21,7 @@ controlpersist no
 identitiesonly no
 hashknownhosts no
 ";
-const USUAL: &str = "kexalgorithms a,b\nciphers d\n";
+const USUAL: &str = "kexalgorithms a,b\nciphers d\nrequiredrsasize 1024\n";
 
 struct Case {
     printed: Printed,
@@ -247,4 +247,13 @@ fn what_is_run_is_a_command_a_subsystem_or_a_shell() {
 fn older_names_of_algorithm_lists_count_too() {
     let algorithms = Case::with("pubkeyacceptedkeytypes x,y").target().unwrap().algorithms;
     assert_eq!(algorithms.public_keys, ["x", "y"]);
+    assert_eq!(algorithms.least_rsa, 0);
+}
+
+#[test]
+fn a_least_size_of_keys_is_the_one_that_somebody_set() {
+    let least = |lines: &str| Case::with(lines).target().unwrap().algorithms.least_rsa;
+    assert_eq!(least("requiredrsasize 2048"), 2048);
+    assert_eq!(least("requiredrsasize all"), u32::MAX);
+    assert_eq!(least("requiredrsasize 1024"), 0, "ssh says so unasked");
 }

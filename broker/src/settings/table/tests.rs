@@ -116,8 +116,6 @@ fn what_natssh_cannot_do_is_named() {
         ("rekeylimit 0 0\n", Over::Tcp, None),
         ("rekeylimit 1048576 0\n", Over::Tcp, Some("RekeyLimit is 1048576 0")),
         ("rekeylimit 0 60\n", Over::Tcp, Some("RekeyLimit is 0 60")),
-        ("requiredrsasize 1024\n", Over::Tcp, None),
-        ("requiredrsasize 3072\n", Over::Tcp, Some("RequiredRSASize is 3072")),
         ("revokedhostkeys /krl\n", Over::Tcp, Some("RevokedHostKeys is /krl")),
         ("sessiontype none\n", Over::Tcp, Some("SessionType is none")),
         ("quantumleap yes\n", Over::Proxy, Some("quantumleap is yes")),
