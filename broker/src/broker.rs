@@ -4,9 +4,10 @@ use crate::config::watch::Login;
 use crate::config::{self, Environment, Settings};
 use crate::failures::{Failures, unix_now};
 use crate::metrics;
-use crate::pool::{self, Leased, Node, Pool, ToNode};
+use crate::pool::{Leased, Node, Pool, ToNode};
 use crate::reach::{Caller, Reach};
 use crate::session::{NotOpened, Stores};
+use crate::settings;
 use crate::target::{Target, Wishes};
 use natssh_wire::status::{Requests, Status, UpstreamState};
 use natssh_wire::{Failure, FailureKind, PROTOCOL, VERSION};
@@ -55,6 +56,8 @@ pub struct Broker {
     login: Mutex<Option<Login>>,
     /// The last failures.
     pub failures: Arc<Failures>,
+    /// What becomes of calls of ssh.
+    pub calls: settings::Settings,
     /// The sessions.
     pub pool: Arc<Pool<Node>>,
     stores: Arc<Stores>,
@@ -100,6 +103,7 @@ impl Broker {
             reach: watch::Sender::new(Arc::new(reach)),
             environment,
             login: Mutex::new(login),
+            calls: settings::Settings::default(),
             pool: Pool::new(failures.clone()),
             stores,
             failures,
@@ -188,11 +192,11 @@ impl Broker {
         }
     }
 
-    /// A session on `target` with a command handed over to it, for `caller`.
+    /// A channel of a session on `target`, for `caller`.
     ///
     /// # Errors
     /// Why there is none, by `deadline`. Nothing has run.
-    pub async fn start(
+    pub async fn lease(
         &self,
         target: &Target,
         wishes: &Wishes,
@@ -200,17 +204,7 @@ impl Broker {
         deadline: Instant,
     ) -> Result<Leased<Node>, NotOpened> {
         let to_node = ToNode::new(&self.reach(), target, wishes, &self.stores, caller);
-        let leased = self.pool.lease(target, wishes, to_node.clone(), deadline).await?;
-        if leased.start(&wishes.environment, &wishes.run).await.is_ok() {
-            return Ok(leased);
-        }
-        // The channel had ended, as one that was opened ahead may have: nothing was handed over.
-        drop(leased);
-        let leased = self.pool.lease(target, wishes, to_node, deadline).await?;
-        match leased.start(&wishes.environment, &wishes.run).await {
-            Ok(()) => Ok(leased),
-            Err(_) => Err(pool::lost(target).into()),
-        }
+        self.pool.lease(target, wishes, to_node, deadline).await
     }
 
     /// How the port for metrics stands.

@@ -1,6 +1,7 @@
 //! Doors: where requests enter.
 
 mod connect;
+mod exec;
 pub mod local;
 pub mod metrics;
 mod status;

@@ -7,8 +7,11 @@
 
 use crate::known_hosts::{Dialect, HostNames, KnownHosts, Line, lookup_name};
 use crate::text::one_line;
+use natssh_wire::exec::{EXEC_BODY_LIMIT, ExecRequest};
+use natssh_wire::frame::pieces::{Piece, Pieces};
+use natssh_wire::frame::{FromBroker, FromClient, Output};
 use natssh_wire::head::{Decoded, decode_failure, decode_response};
-use natssh_wire::request::{MAX_TIMEOUT, check_protocol, percent_decode, percent_encode};
+use natssh_wire::request::{MAX_TIMEOUT, check_protocol, encode_exec, percent_decode, percent_encode};
 use natssh_wire::ssh_words::Invocation;
 use natssh_wire::{ConnectRequest, Word, status};
 
@@ -22,14 +25,16 @@ pub use crate::upstream::fuzzing::{command_stderr, refusal};
 pub type Reader = fn(&[u8]);
 
 /// Each reader by the name of its folder in `fuzz/corpus`.
-pub const READERS: [(&str, Reader); 14] = [
+pub const READERS: [(&str, Reader); 16] = [
     ("agent_answer", agent_answer),
     ("ansible_cfg", ansible_cfg),
     ("answer", answer),
     ("certificate", certificate),
     ("command_stderr", command_stderr),
     ("config", config),
+    ("exec_request", exec_request),
     ("first_word", first_word),
+    ("frames", frames),
     ("identity_file", identity_file),
     ("known_hosts", known_hosts),
     ("one_line_text", one_line_text),
@@ -99,6 +104,57 @@ pub fn ssh_words(bytes: &[u8]) {
         assert!(bytes.len() >= command.len(), "a command out of nothing: {command:?}");
     }
     let _ = call.demands_real_ssh();
+}
+
+/// The body of a call of ssh: what is understood is understood alike when it is sent again, and holds nothing that
+/// no process can be given.
+pub fn exec_request(bytes: &[u8]) {
+    let Ok(request) = serde_json::from_slice::<ExecRequest>(bytes) else { return };
+    let sent = serde_json::to_vec(&request).expect("what was read can be written");
+    assert_eq!(serde_json::from_slice::<ExecRequest>(&sent).expect("what was written can be read"), request);
+    let pairs = request.environment.iter().flat_map(|(name, value)| [name, value]);
+    for word in request.words.iter().chain([&request.directory]).chain(pairs) {
+        assert!(!word.as_bytes().contains(&0), "{word:?} holds a NUL");
+    }
+    if let Ok(sent) = encode_exec(&request) {
+        assert!(sent.len() <= EXEC_BODY_LIMIT + 1024);
+    }
+}
+
+/// Frames of both sides: each is sent again as it came, and those of the broker say the same however they are cut.
+pub fn frames(bytes: &[u8]) {
+    let mut rest = bytes;
+    while let Ok(Some((frame, taken))) = FromClient::decode(rest) {
+        let mut sent = Vec::new();
+        frame.encode(&mut sent);
+        assert_eq!(sent, rest[..taken], "{frame:?}");
+        rest = &rest[taken..];
+    }
+    let (mut rest, mut outputs, mut others) = (bytes, [Vec::new(), Vec::new()], Vec::new());
+    while let Ok(Some((frame, taken))) = FromBroker::decode(rest) {
+        let mut sent = Vec::new();
+        frame.encode(&mut sent);
+        assert_eq!(sent, rest[..taken], "{frame:?}");
+        match frame {
+            FromBroker::Output(output, bytes) => outputs[usize::from(output == Output::Stderr)].extend(bytes),
+            _ => others.extend(sent),
+        }
+        rest = &rest[taken..];
+    }
+    let understood = &bytes[..bytes.len() - rest.len()];
+    let step = understood.len() / 64 + 1;
+    for size in (1..=understood.len()).step_by(step) {
+        let (mut pieces, mut heard, mut heard_others) = (Pieces::default(), [Vec::new(), Vec::new()], Vec::new());
+        for mut read in understood.chunks(size) {
+            while let Some(piece) = pieces.next(&mut read).expect("it was understood whole") {
+                match piece {
+                    Piece::Output(output, bytes) => heard[usize::from(output == Output::Stderr)].extend(bytes),
+                    Piece::Frame(frame) => frame.encode(&mut heard_others),
+                }
+            }
+        }
+        assert_eq!((&heard, &heard_others), (&outputs, &others), "in reads of {size}");
+    }
 }
 
 /// A known_hosts file in both dialects: each line means what it means alone, and is written as it is read.

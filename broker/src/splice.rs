@@ -148,16 +148,19 @@ async fn cut_short(channel: &Channel) {
     }
 }
 
-/// Waits until a client whose end of file was read has closed the other direction too.
-async fn hung_up(client: &OwnedReadHalf) {
-    let gone = || {
-        let mut fds = [PollFd::new(client.as_ref(), PollFlags::empty())];
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
-    };
-    while !gone() {
+/// Waits until a client whose end of file was read, or that is not read, has closed the other direction too.
+pub async fn hung_up(client: &OwnedReadHalf) {
+    while !has_hung_up(client) {
         tokio::time::sleep(HALF_CLOSED_TICK).await;
     }
+}
+
+/// Whether a client has closed both directions.
+#[must_use]
+pub fn has_hung_up(client: &OwnedReadHalf) -> bool {
+    let mut fds = [PollFd::new(client.as_ref(), PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
 }
 
 /// Carries bytes between a client and a TCP connection.

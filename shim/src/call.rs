@@ -211,7 +211,7 @@ pub(crate) fn check_version(head: &ResponseHead) -> Result<(), Failure> {
     let theirs = match head.protocol {
         Some(PROTOCOL) => return Ok(()),
         // What does not understand a request may not know the header either.
-        None if head.status != 200 => return Ok(()),
+        None if head.status >= 400 => return Ok(()),
         Some(other) => {
             format!("the broker speaks version {other} of the local API, this natssh version {PROTOCOL}")
         }

@@ -8,6 +8,7 @@ mod broker;
 mod call;
 mod cli;
 mod completions;
+mod exec;
 mod pass_fd;
 mod personality;
 mod place;

@@ -5,10 +5,12 @@
 //! same words, before anything has run on the node.
 
 use crate::UNREACHABLE;
+use crate::exec::{self, Outcome, Stdin};
 use crate::real_ssh::{Through, become_it};
 use crate::voice::Voice;
 use natssh_wire::Word;
-use natssh_wire::ssh_words::{Demand, Invocation, LogLevel, Tunnel};
+use natssh_wire::exec::Resolution;
+use natssh_wire::ssh_words::{Invocation, LogLevel, Tunnel};
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
@@ -26,20 +28,41 @@ pub(crate) fn run(words: &[OsString]) -> ExitCode {
         }
     };
     let voice = voice(&call);
-    let through = match call.demands_real_ssh() {
-        Some(Demand { tunnel: Tunnel::Never, .. }) => Through::ItsOwnWay,
-        Some(Demand { reason, .. }) => {
-            voice.debug(1, &format!("natssh: the real ssh runs this: {reason}"));
-            way(&call)
-        }
-        None => way(&call),
+    let Some(demand) = call.demands_real_ssh() else {
+        let stdin = if call.stdin_is_null() { Stdin::Null } else { Stdin::Callers };
+        return match exec::run(&words, stdin, &voice) {
+            Outcome::Ended(status) => status,
+            Outcome::RealSsh(resolution) => decided(&words, &resolution, &voice),
+        };
     };
-    hand_over(&words, through, &voice)
+    if demand.tunnel == Tunnel::Never {
+        return hand_over(&words, Through::ItsOwnWay, &voice);
+    }
+    if call.names_a_way() {
+        voice.debug(1, &real_ssh_runs_it(demand.reason));
+        return hand_over(&words, Through::ItsOwnWay, &voice);
+    }
+    match exec::resolve(&words) {
+        Ok(resolution) => {
+            let reason = resolution.reason.or_else(|| Some(demand.reason.to_owned()));
+            decided(&words, &Resolution { reason, ..resolution }, &voice)
+        }
+        Err(failure) => {
+            voice.complain(&failure);
+            ExitCode::from(UNREACHABLE)
+        }
+    }
 }
 
-/// What leads to the host, unless the caller says what.
-fn way(call: &Invocation) -> Through {
-    if call.names_a_way() { Through::ItsOwnWay } else { Through::Natssh }
+/// Becomes the real ssh, as the broker says.
+fn decided(words: &[Word], resolution: &Resolution, voice: &Voice) -> ExitCode {
+    voice.debug(1, &real_ssh_runs_it(resolution.reason.as_deref().unwrap_or("natssh does not")));
+    let through = if resolution.tunnel { Through::Natssh } else { Through::ItsOwnWay };
+    hand_over(words, through, voice)
+}
+
+fn real_ssh_runs_it(reason: &str) -> String {
+    format!("natssh: the real ssh runs this: {reason}")
 }
 
 /// Becomes the real ssh; returns only if that cannot be.

@@ -23,6 +23,20 @@ impl Voice {
         }
     }
 
+    /// What ssh says unless it was told to be quieter.
+    pub(crate) fn info(&self, line: &str) {
+        if self.level >= LogLevel::Info {
+            self.say(&one_line(line));
+        }
+    }
+
+    /// What ssh says from `-v` on, or with `LogLevel VERBOSE`.
+    pub(crate) fn verbose(&self, line: &str) {
+        if self.level >= LogLevel::Verbose {
+            self.say(&one_line(line));
+        }
+    }
+
     /// What ssh says from that many `-v` on.
     pub(crate) fn debug(&self, level: u8, line: &str) {
         if level <= self.level.debug() {

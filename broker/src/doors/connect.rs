@@ -56,7 +56,8 @@ pub(super) async fn connect(
     Ok(Response::new(Full::new(Bytes::new())))
 }
 
-async fn current_reach(broker: &Arc<Broker>) -> Result<Arc<Reach>, Failure> {
+/// What reaches nodes, after a look at whether somebody has logged in or out.
+pub(super) async fn current_reach(broker: &Arc<Broker>) -> Result<Arc<Reach>, Failure> {
     let broker = broker.clone();
     let looked = tokio::task::spawn_blocking(move || broker.reach_after_login()).await;
     looked

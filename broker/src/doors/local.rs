@@ -1,6 +1,6 @@
 //! The local door: HTTP/1.1 on a unix socket, for this user alone.
 
-use super::{connect, status};
+use super::{connect, exec, status};
 use crate::broker::{Broker, Phase};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -146,6 +146,8 @@ async fn route(
         (&Method::GET, "/v1/failures") => {
             Ok(json(StatusCode::OK, &status::failures(broker, request.uri().query())?))
         }
+        (&Method::POST, "/v1/exec") => exec::exec(broker, place, request).await,
+        (&Method::POST, "/v1/resolve") => exec::resolve(broker, request).await,
         (&Method::POST, "/v1/probe") => Ok(json(StatusCode::OK, &status::probe(broker).await)),
         (&Method::POST, "/v1/reload") => status::reload(broker).await.map(|()| done()),
         (&Method::POST, "/v1/retry") => status::retry(broker, request.uri().query()).await.map(|()| done()),
@@ -171,7 +173,7 @@ fn done() -> Answer {
     json(StatusCode::OK, &serde_json::json!({}))
 }
 
-fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     // Plain data with string keys cannot fail to become JSON.
     let body = serde_json::to_vec_pretty(value).unwrap_or_default();
     let mut response = Response::new(Full::new(Bytes::from(body)));

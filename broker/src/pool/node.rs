@@ -7,11 +7,15 @@ use crate::session::{Alive, Ended, Gone, Health, NotOpened, OpenError, Running, 
 use crate::target::{Run, Target, Wishes};
 use natssh_wire::{Failure, FailureKind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// A session.
-pub struct Node(Arc<Session>);
+pub struct Node {
+    session: Arc<Session>,
+    has_warned: AtomicBool,
+}
 
 /// Opens sessions on a node, by the configuration in force.
 pub struct ToNode {
@@ -48,7 +52,7 @@ impl ToNode {
         if let Err(NotOpened::Failed(failure)) = &opened {
             self.reach.note(target, failure);
         }
-        Ok(Node(Arc::new(opened?)))
+        Ok(Node { session: Arc::new(opened?), has_warned: AtomicBool::new(false) })
     }
 }
 
@@ -63,10 +67,11 @@ impl Opener<Node> for ToNode {
 }
 
 impl Node {
-    /// What ssh would have told at the opening: `Warning: Permanently added …`.
+    /// What ssh would have told at the opening, for the first who asks: `Warning: Permanently added …`.
     #[must_use]
     pub fn warning(&self) -> Option<&str> {
-        self.0.warning()
+        let warning = self.session.warning()?;
+        (!self.has_warned.swap(true, Relaxed)).then_some(warning)
     }
 }
 
@@ -74,7 +79,7 @@ impl Line for Node {
     type Channel = Running;
 
     fn channel(self: Arc<Self>) -> Boxed<Result<Running, OpenError>> {
-        let session = self.0.clone();
+        let session = self.session.clone();
         Box::pin(async move { session.channel().await })
     }
 
@@ -83,7 +88,7 @@ impl Line for Node {
     }
 
     fn caught_up(self: Arc<Self>) -> Boxed<()> {
-        let session = self.0.clone();
+        let session = self.session.clone();
         // A session that has ended has nothing left to catch up with.
         Box::pin(async move {
             let _ = session.ping().await;
@@ -91,36 +96,36 @@ impl Line for Node {
     }
 
     fn ended(&self) -> watch::Receiver<Option<Ended>> {
-        self.0.ended()
+        self.session.ended()
     }
 
     fn health(&self) -> watch::Receiver<Health> {
-        self.0.health()
+        self.session.health()
     }
 
     fn private(&self) -> watch::Receiver<bool> {
-        self.0.private()
+        self.session.private()
     }
 
     fn until(&self) -> Option<u64> {
-        self.0.proof()?.valid_before
+        self.session.proof()?.valid_before
     }
 
     fn still_stands(&self) -> bool {
-        self.0.proof().is_none_or(|proof| proof.is_still_there())
+        self.session.proof().is_none_or(|proof| proof.is_still_there())
     }
 
     fn server(&self) -> &str {
-        self.0.server()
+        self.session.server()
     }
 
     fn counts(&self) -> Counts {
-        let (to_node, from_node) = self.0.bytes();
-        Counts { round_trip: self.0.round_trip(), to_node, from_node }
+        let (to_node, from_node) = self.session.bytes();
+        Counts { round_trip: self.session.round_trip(), to_node, from_node }
     }
 
     fn close(self: Arc<Self>) {
-        self.0.close();
+        self.session.close();
     }
 }
 

@@ -32,7 +32,7 @@ pub enum FromClient<'a> {
 pub enum FromBroker<'a> {
     /// Bytes of an output, as they came.
     Output(Output, &'a [u8]),
-    /// What ssh would say about itself at that level of `-v` (1 to 3), one line without its end.
+    /// What ssh would say about itself at that level of `-v` (0 to 3), one line without its end.
     Debug(u8, &'a str),
     /// The command ended with that status.
     Exit(u32),
@@ -99,6 +99,12 @@ impl<'a> FromClient<'a> {
         }
     }
 
+    /// The header of an input frame that carries `length` bytes, for those who read input to behind it.
+    #[must_use]
+    pub fn stdin_header(length: u32) -> [u8; HEADER] {
+        header(kind::STDIN, length)
+    }
+
     /// The first frame in `bytes` and how many of them it takes; none while it is not all there.
     ///
     /// # Errors
@@ -145,8 +151,7 @@ impl<'a> FromBroker<'a> {
     /// The header of an output frame that carries `length` bytes, for those who send the bytes from where they lie.
     #[must_use]
     pub fn output_header(output: Output, length: u32) -> [u8; HEADER] {
-        let [a, b, c, d] = length.to_be_bytes();
-        [output.kind(), a, b, c, d]
+        header(output.kind(), length)
     }
 
     /// The first frame in `bytes` and how many of them it takes; none while it is not all there.
@@ -162,7 +167,7 @@ impl<'a> FromBroker<'a> {
         let frame = match (kind, carried) {
             (kind::STDOUT, bytes) => Self::Output(Output::Stdout, bytes),
             (kind::STDERR, bytes) => Self::Output(Output::Stderr, bytes),
-            (kind::DEBUG, [level @ 1..=3, line @ ..]) => match std::str::from_utf8(line) {
+            (kind::DEBUG, [level @ 0..=3, line @ ..]) => match std::str::from_utf8(line) {
                 Ok(line) => Self::Debug(*level, line),
                 Err(_) => return bad,
             },
@@ -186,10 +191,14 @@ impl<'a> FromBroker<'a> {
 
 fn put(to: &mut Vec<u8>, kind: u8, carried: &[u8]) {
     let carried = &carried[..carried.len().min(FRAME_LIMIT)];
-    to.push(kind);
     // At most FRAME_LIMIT.
-    to.extend_from_slice(&(carried.len() as u32).to_be_bytes());
+    to.extend_from_slice(&header(kind, carried.len() as u32));
     to.extend_from_slice(carried);
+}
+
+fn header(kind: u8, length: u32) -> [u8; HEADER] {
+    let [a, b, c, d] = length.to_be_bytes();
+    [kind, a, b, c, d]
 }
 
 /// Kind, content and whole length of a frame.
@@ -265,6 +274,7 @@ mod tests {
             assert_eq!(FromBroker::decode(bytes), Ok(Some((frame, bytes.len()))));
         }
         assert_eq!(FromBroker::output_header(Output::Stderr, 1), *b"\x12\0\0\0\x01");
+        assert_eq!(FromClient::stdin_header(2), *b"\x01\0\0\0\x02");
     }
 
     #[test]

@@ -57,6 +57,11 @@ impl FakeBroker {
         self.requests.recv_timeout(PATIENCE).expect("no request came")
     }
 
+    /// Whether no further request has come.
+    pub(crate) fn had_no_more_requests(&self) -> bool {
+        self.requests.try_recv().is_err()
+    }
+
     /// `natssh` with these words, asking this broker.
     pub(crate) fn natssh(&self, words: &[&str]) -> Command {
         natssh(&self.socket(), words)

@@ -1,0 +1,145 @@
+//! `POST /v1/exec` and `POST /v1/resolve`: a call of ssh.
+//!
+//! A command is handed to its node only once the client has been answered 101.
+//! So an answer that never came means that nothing ran, and the client may ask
+//! again; after that, nothing is ever asked twice.
+
+mod batch;
+mod call;
+mod frames;
+mod pump;
+mod stdin;
+#[cfg(test)]
+mod tests;
+mod unheard;
+
+use super::connect::current_reach;
+use super::local::{Answer, Caller, json};
+use crate::broker::Broker;
+use crate::reach;
+use crate::session::NotOpened;
+use crate::target::{Decision, Target, Wishes};
+use call::Call;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
+use hyper::{Request, Response, StatusCode};
+use natssh_wire::exec::{self, EXEC_BODY_LIMIT, ExecRequest, Resolution};
+use natssh_wire::{Failure, FailureKind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout};
+
+/// A client has so long to send the body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a session may take to be there, where nobody says: ssh itself waits for TCP, which is longer.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// And at most.
+const MOST_PATIENCE: Duration = Duration::from_secs(300);
+
+/// Decides about the call, leases a channel for it, and answers; the bytes follow in a task of their own.
+pub(super) async fn exec(
+    broker: &Arc<Broker>,
+    place: Arc<Option<OwnedSemaphorePermit>>,
+    mut request: Request<Incoming>,
+) -> Result<Answer, Failure> {
+    let begun = Instant::now();
+    broker.open_for_streams()?;
+    check_upgrade(request.headers())?;
+    let process = request.extensions().get::<Caller>().map(|caller| caller.0);
+    let upgrade = hyper::upgrade::on(&mut request);
+    let asked = read(request.into_body()).await?;
+    // From here on a broker that drains waits for it.
+    let counted = broker.count_stream();
+    let (target, wishes) = match decide(broker, &asked).await? {
+        Decision::Native(target, wishes) => (target, wishes),
+        Decision::RealSsh { reason, tunnel, host, port, user } => {
+            return Ok(real_ssh(reason, tunnel, host, port, user));
+        }
+    };
+    let deadline = begun + patience(&asked, &wishes);
+    let caller = reach::Caller { agent: agent_of(&asked), process };
+    let leased = match broker.lease(&target, &wishes, caller.clone(), deadline).await {
+        Ok(leased) => leased,
+        Err(NotOpened::Failed(failure)) => return Err(failure),
+        Err(NotOpened::RealSsh(reason)) => {
+            let Target { host, port, user, .. } = *target;
+            // Its way was natssh's, and there may be no other.
+            return Ok(real_ssh(reason, true, host, port, user));
+        }
+    };
+    let call = Call { broker: broker.clone(), target, wishes, caller, deadline, words: asked.words };
+    tokio::spawn(async move {
+        if let Ok(upgraded) = upgrade.await {
+            call.carry(upgraded, leased).await;
+        }
+        drop((counted, place));
+    });
+    let mut answer = Response::new(Full::new(Bytes::new()));
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    answer.headers_mut().insert(UPGRADE, HeaderValue::from_static(exec::UPGRADE));
+    Ok(answer)
+}
+
+/// Decides about the call, and says so.
+pub(super) async fn resolve(broker: &Arc<Broker>, request: Request<Incoming>) -> Result<Answer, Failure> {
+    broker.open_for_streams()?;
+    let asked = read(request.into_body()).await?;
+    Ok(match decide(broker, &asked).await? {
+        Decision::Native(target, _) => {
+            let Target { host, port, user, .. } = *target;
+            json(StatusCode::OK, &Resolution { native: true, reason: None, tunnel: false, host, port, user })
+        }
+        Decision::RealSsh { reason, tunnel, host, port, user } => real_ssh(reason, tunnel, host, port, user),
+    })
+}
+
+async fn decide(broker: &Arc<Broker>, asked: &ExecRequest) -> Result<Decision, Failure> {
+    let reach = current_reach(broker).await?;
+    broker.calls.decide(asked, &reach).await
+}
+
+/// The agent of who asks: the broker outlives the shell that started it.
+fn agent_of(asked: &ExecRequest) -> Option<PathBuf> {
+    let (_, path) = asked.environment.iter().find(|(name, _)| name.as_bytes() == b"SSH_AUTH_SOCK")?;
+    Some(PathBuf::from(path.as_os_str())).filter(|path| path.is_absolute())
+}
+
+fn real_ssh(reason: String, tunnel: bool, host: String, port: u16, user: String) -> Answer {
+    let reason = Some(reason);
+    json(StatusCode::OK, &Resolution { native: false, reason, tunnel, host, port, user })
+}
+
+/// How long the caller waits for a session.
+fn patience(asked: &ExecRequest, wishes: &Wishes) -> Duration {
+    let own = asked.timeout_ms.map(Duration::from_millis);
+    own.into_iter().chain(wishes.connect_timeout).min().unwrap_or(PATIENCE).min(MOST_PATIENCE)
+}
+
+fn check_upgrade(headers: &HeaderMap) -> Result<(), Failure> {
+    let wanted = headers.get(UPGRADE).and_then(|value| value.to_str().ok());
+    match wanted.is_some_and(|wanted| wanted.trim().eq_ignore_ascii_case(exec::UPGRADE)) {
+        true => Ok(()),
+        false => Err(bad(format!("exec wants the headers Connection: Upgrade and Upgrade: {}", exec::UPGRADE))),
+    }
+}
+
+async fn read(body: Incoming) -> Result<ExecRequest, Failure> {
+    let whole = timeout(BODY_TIMEOUT, Limited::new(body, EXEC_BODY_LIMIT).collect()).await;
+    let whole = whole.map_err(|_| bad(format!("the body did not come within {} s", BODY_TIMEOUT.as_secs())))?;
+    let whole = whole.map_err(|error| match error.is::<http_body_util::LengthLimitError>() {
+        true => bad(format!("the body is longer than {} MiB", EXEC_BODY_LIMIT >> 20)),
+        false => bad("the body ends in the middle".into()),
+    })?;
+    serde_json::from_slice(&whole.to_bytes()).map_err(|error| {
+        // Not the error's own words: they may quote the caller's environment.
+        bad(format!("the body is no call of ssh, as column {} of line {} shows", error.column(), error.line()))
+    })
+}
+
+fn bad(message: String) -> Failure {
+    Failure::new(FailureKind::BadRequest, message).hint("natssh --version")
+}

@@ -1,0 +1,171 @@
+//! A call of ssh after its client was answered: a command handed to its node, and how it ended.
+
+use super::pump::{Client, Command, Over};
+use crate::broker::Broker;
+use crate::pool::{self, Leased, Node};
+use crate::reach;
+use crate::session::{Event, Gone, NotOpened, Running};
+use crate::target::{Run, Target, Wishes};
+use bytes::Bytes;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use natssh_wire::frame::{BadFrame, FromBroker};
+use natssh_wire::ssh_words::{Invocation, LogLevel};
+use natssh_wire::{Failure, FailureKind, NodeAddr, Word};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UnixStream;
+use tokio::time::{Instant, timeout};
+
+/// How often a command that has not started is taken elsewhere.
+const MORE_TRIES: u32 = 1;
+/// A client reads its last frames within this.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// What is to be run, where and for whom.
+pub(super) struct Call {
+    pub(super) broker: Arc<Broker>,
+    pub(super) target: Box<Target>,
+    pub(super) wishes: Wishes,
+    pub(super) caller: reach::Caller,
+    /// When a session has to be there.
+    pub(super) deadline: Instant,
+    pub(super) words: Vec<Word>,
+}
+
+impl Command for Leased<Node> {
+    async fn next(&self) -> Event {
+        Running::next(self).await
+    }
+
+    async fn write(&self, bytes: Bytes) -> Result<(), Gone> {
+        Running::write(self, bytes).await
+    }
+
+    async fn finish_writing(&self) -> Result<(), Gone> {
+        Running::finish_writing(self).await
+    }
+
+    async fn signal(&self, name: &str) -> Result<(), Gone> {
+        Running::signal(self, name).await
+    }
+}
+
+impl Call {
+    /// Runs the command, carries its bytes and tells its end.
+    pub(super) async fn carry(&self, upgraded: Upgraded, leased: Leased<Node>) {
+        // The door serves nothing but unix sockets.
+        let Ok(parts) = upgraded.downcast::<TokioIo<UnixStream>>() else { return };
+        let mut client = Client::new(parts.io.into_inner(), parts.read_buf);
+        // Whoever has left before its command started does not want it any more, as with ssh.
+        if client.has_left() {
+            return;
+        }
+        if let Err(failure) = self.run(&mut client, leased).await {
+            tracing::debug!(host = self.target.host, reason = failure.message, "the end of a command was not seen");
+            let json = serde_json::to_vec(&failure).unwrap_or_default();
+            // It may have left, and then nobody is told.
+            drop(timeout(FAREWELL, client.tell(&[FromBroker::Failed(&json)])).await);
+        }
+    }
+
+    /// An error means that the command's end is not known, and says whether it ran.
+    async fn run(&self, client: &mut Client, mut leased: Leased<Node>) -> Result<(), Failure> {
+        if !self.greet(client, &leased).await {
+            return Ok(());
+        }
+        let mut tries = 0;
+        loop {
+            let not_started = match leased.start(&self.wishes.environment, &self.wishes.run).await {
+                Ok(()) => match client.carry(&leased).await {
+                    Over::Told | Over::ClientGone => return Ok(()),
+                    Over::BadFrame(bad) => return Err(bad_frame(&bad)),
+                    Over::Closed => return Err(self.noted(self.closed())),
+                    // The pool notes it, once for all commands of the session.
+                    Over::Cut(reason) => return Err(self.cut(&reason)),
+                    Over::Refused => self.refused(),
+                },
+                // It had ended, as a channel that was opened ahead of need may have.
+                Err(Gone) => pool::lost(&self.target),
+            };
+            if tries == MORE_TRIES || !self.may_go_elsewhere() || !client.could_start_again() {
+                return Err(self.noted(not_started));
+            }
+            tries += 1;
+            drop(leased);
+            leased = match self.broker.lease(&self.target, &self.wishes, self.caller.clone(), self.deadline).await {
+                Ok(leased) => leased,
+                Err(NotOpened::Failed(failure)) => return Err(failure),
+                Err(NotOpened::RealSsh(reason)) => return Err(self.too_late_for_ssh(&reason)),
+            };
+        }
+    }
+
+    /// What ssh would say at its start; false if nobody is there to hear it.
+    async fn greet(&self, client: &mut Client, leased: &Leased<Node>) -> bool {
+        let level = Invocation::parse(&self.words).ok().and_then(|call| call.log_level());
+        let level = level.unwrap_or(LogLevel::Info);
+        let line = format!("natssh: the command runs on a session to {}", self.peer());
+        let warning = leased.session().warning().filter(|_| level >= LogLevel::Info);
+        let warning = warning.map(|line| FromBroker::Debug(0, line));
+        let line = (level.debug() >= 1).then_some(FromBroker::Debug(1, &line));
+        let frames: Vec<_> = warning.into_iter().chain(line).collect();
+        frames.is_empty() || client.tell(&frames).await
+    }
+
+    /// A node that has no such subsystem on one session has none on another.
+    fn may_go_elsewhere(&self) -> bool {
+        !matches!(self.wishes.run, Run::Subsystem(_))
+    }
+
+    fn peer(&self) -> String {
+        format!("{}@{}", self.target.user, self.target.host)
+    }
+
+    fn noted(&self, failure: Failure) -> Failure {
+        let node = NodeAddr::new(&self.target.host, &self.target.port.to_string()).ok();
+        self.broker.failures.record(node.as_ref(), None, &failure);
+        failure
+    }
+
+    fn refused(&self) -> Failure {
+        let peer = self.peer();
+        match &self.wishes.run {
+            Run::Subsystem(name) => {
+                Failure::new(FailureKind::Denied, format!("{peer} has no subsystem {name:?}; nothing ran"))
+                    .hint("look for Subsystem in the sshd_config of the node")
+            }
+            Run::Command(_) | Run::Shell => {
+                Failure::new(FailureKind::Denied, format!("{peer} refuses to run a command; nothing ran"))
+                    .hint("look into the log of the node's sshd")
+            }
+        }
+    }
+
+    fn closed(&self) -> Failure {
+        let text = format!("{} closed the channel and told no exit status; the command may have run", self.peer());
+        Failure::new(FailureKind::Cut, text).hint("look into the log of the node's sshd")
+    }
+
+    fn cut(&self, reason: &str) -> Failure {
+        let text = format!(
+            "the session to {} ended under the command, which may have run and may run on: {reason}",
+            self.peer()
+        );
+        Failure::new(FailureKind::Cut, text).hint(self.why())
+    }
+
+    fn too_late_for_ssh(&self, reason: &str) -> Failure {
+        let text = format!("the session to {} was lost, and the next one is ssh's to open: {reason}", self.peer());
+        Failure::new(FailureKind::Denied, text).hint("the same command again")
+    }
+
+    fn why(&self) -> String {
+        format!("natssh why {}", self.target.host)
+    }
+}
+
+fn bad_frame(bad: &BadFrame) -> Failure {
+    Failure::new(FailureKind::BadRequest, format!("the client sent what is no frame: {bad}"))
+        .hint("natssh --version")
+}

@@ -1,0 +1,95 @@
+//! A client's frames, read from its socket as they come.
+
+use bytes::{Buf, Bytes, BytesMut};
+use natssh_wire::frame::{BadFrame, FromClient, HEADER, Output};
+use std::io;
+use tokio::io::Interest;
+use tokio::net::unix::OwnedReadHalf;
+
+/// What is read at once: what a unix socket holds, roughly.
+const READ: usize = 128 << 10;
+
+/// One frame.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Frame {
+    /// Standard input.
+    Stdin(Bytes),
+    /// Its end.
+    StdinEnd,
+    /// Nobody reads that output any more.
+    Closed(Output),
+    /// A signal for the command.
+    Signal(String),
+}
+
+/// Why there is no further frame.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// The client is gone.
+    Gone,
+    /// It sent what is no frame.
+    Bad(BadFrame),
+}
+
+/// The client's side of the socket. [`Frames::next`] may be dropped while it waits: nothing is lost.
+pub(super) struct Frames {
+    socket: OwnedReadHalf,
+    buffer: BytesMut,
+}
+
+impl Frames {
+    /// `early` was read together with the request.
+    pub(super) fn new(socket: OwnedReadHalf, early: Bytes) -> Self {
+        Self { socket, buffer: early.into() }
+    }
+
+    /// The next frame.
+    pub(super) async fn next(&mut self) -> Result<Frame, Left> {
+        loop {
+            if let Some(frame) = take(&mut self.buffer).map_err(Left::Bad)? {
+                return Ok(frame);
+            }
+            self.fill().await?;
+        }
+    }
+
+    /// The socket itself.
+    pub(super) fn socket(&self) -> &OwnedReadHalf {
+        &self.socket
+    }
+
+    async fn fill(&mut self) -> Result<(), Left> {
+        loop {
+            // A buffer that is held only while there is something to read keeps a silent client small.
+            self.socket.ready(Interest::READABLE).await.map_err(|_| Left::Gone)?;
+            self.buffer.reserve(READ);
+            match self.socket.try_read_buf(&mut self.buffer) {
+                Ok(0) => return Err(Left::Gone),
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if self.buffer.is_empty() {
+                        self.buffer = BytesMut::new();
+                    }
+                }
+                Err(_) => return Err(Left::Gone),
+            }
+        }
+    }
+}
+
+/// The first frame of `buffer`, if it is all there. Input is not copied.
+fn take(buffer: &mut BytesMut) -> Result<Option<Frame>, BadFrame> {
+    let Some((frame, taken)) = FromClient::decode(buffer)? else { return Ok(None) };
+    let frame = match frame {
+        FromClient::Stdin(_) => {
+            let mut bytes = buffer.split_to(taken).freeze();
+            bytes.advance(HEADER);
+            return Ok(Some(Frame::Stdin(bytes)));
+        }
+        FromClient::StdinEnd => Frame::StdinEnd,
+        FromClient::Closed(output) => Frame::Closed(output),
+        FromClient::Signal(name) => Frame::Signal(name.to_owned()),
+    };
+    buffer.advance(taken);
+    Ok(Some(frame))
+}

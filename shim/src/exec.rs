@@ -1,0 +1,173 @@
+//! A call of ssh that the broker runs: ask it, then carry bytes until the command has ended.
+//!
+//! Until the broker has answered that it runs the command, nothing has run, and
+//! asking again is safe; from its answer on, nothing is ever asked again.
+
+mod outbox;
+mod pump;
+mod signals;
+mod stdio;
+
+use crate::call::{Call, Missed, check_version};
+use crate::voice::Voice;
+use crate::{UNREACHABLE, place, start};
+use natssh_wire::exec::{ExecRequest, Resolution, Terminals};
+use natssh_wire::paths::Paths;
+use natssh_wire::request::{encode_exec, encode_resolve};
+use natssh_wire::{Failure, FailureKind, Word};
+use pump::{End, Pump};
+use rustix::fd::OwnedFd;
+use rustix::termios::isatty;
+use signals::Signals;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use stdio::Input;
+
+/// The broker has said by then whether the command runs: it gives up on a node itself, and sooner.
+const ANSWER: Duration = Duration::from_secs(600);
+/// A broker has been started by then, or says why not.
+const START: Duration = Duration::from_secs(10);
+/// A broker that leaves has made room for the next by then.
+const HANDOVER: Duration = Duration::from_secs(10);
+/// Between two requests while a broker goes and another comes.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Where the command's input comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stdin {
+    /// The caller's.
+    Callers,
+    /// `-n`: /dev/null.
+    Null,
+}
+
+/// What becomes of a call.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// It ran, or failed; this program's exit status.
+    Ended(ExitCode),
+    /// The real ssh has to run it.
+    RealSsh(Resolution),
+}
+
+/// Has the broker run the call of ssh with these words.
+pub(crate) fn run(words: &[Word], stdin: Stdin, voice: &Voice) -> Outcome {
+    let ran = ask(&encode_exec(&request(words))).and_then(|answer| match answer {
+        Answer::Resolution(resolution) => Ok(Outcome::RealSsh(resolution)),
+        Answer::Frames(socket) => carry(socket, stdin, voice).map(|end| Outcome::Ended(leave(&end, voice))),
+    });
+    ran.unwrap_or_else(|failure| {
+        voice.complain(&failure);
+        Outcome::Ended(ExitCode::from(UNREACHABLE))
+    })
+}
+
+/// What would become of that call: for one of which the words alone say that the real ssh has to run it.
+pub(crate) fn resolve(words: &[Word]) -> Result<Resolution, Failure> {
+    match ask(&encode_resolve(&request(words)))? {
+        Answer::Resolution(resolution) => Ok(resolution),
+        Answer::Frames(_) => Err(Failure::new(FailureKind::Protocol, "the broker runs what it was only asked about")),
+    }
+}
+
+/// What this process was given.
+fn request(words: &[Word]) -> ExecRequest {
+    let directory = std::env::current_dir().map_or_else(|_| "/".into(), |path| path.into_os_string().into());
+    ExecRequest {
+        words: words.to_vec(),
+        directory,
+        environment: std::env::vars_os().map(|(name, value)| (name.into(), value.into())).collect(),
+        terminals: Terminals {
+            stdin: isatty(rustix::stdio::stdin()),
+            stdout: isatty(rustix::stdio::stdout()),
+            stderr: isatty(rustix::stdio::stderr()),
+        },
+        timeout_ms: None,
+    }
+}
+
+/// What the broker answers that refuses nothing.
+enum Answer {
+    /// 101.
+    Frames(OwnedFd),
+    /// 200.
+    Resolution(Resolution),
+}
+
+/// Asks the broker, which is started if there is none, and asked again while one leaves and another comes.
+fn ask(request: &Result<Vec<u8>, Failure>) -> Result<Answer, Failure> {
+    let request = request.as_ref().map_err(Clone::clone)?;
+    let paths = place::paths()?;
+    let begun = Instant::now();
+    let deadline = begun + ANSWER;
+    let mut waits_until = None;
+    loop {
+        let call = match Call::open(&paths.socket, deadline) {
+            Ok(call) => call,
+            Err(Missed::Absent) => start::start(&paths, Instant::now() + START)?,
+            Err(Missed::Failed(failure)) => return Err(failure),
+        };
+        let missed = match answer(call, request, deadline) {
+            Ok(answer) => return Ok(answer),
+            Err(Missed::Failed(failure)) if failure.kind != FailureKind::Draining => return Err(failure),
+            Err(missed) => missed,
+        };
+        let until = *waits_until.get_or_insert_with(|| Instant::now() + HANDOVER);
+        if Instant::now() + PAUSE >= until {
+            return Err(last_word(missed, &paths));
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+fn answer(call: Call, request: &[u8], deadline: Instant) -> Result<Answer, Missed> {
+    let head = call.ask(request, deadline)?;
+    check_version(&head).map_err(Missed::Failed)?;
+    match head.status {
+        101 => call.into_stream().map(Answer::Frames).map_err(Missed::Failed),
+        200 => {
+            let body = call.body(&head, deadline).map_err(Missed::Failed)?;
+            let resolution = serde_json::from_slice(&body).map_err(|e| Missed::Failed(odd(&e)))?;
+            Ok(Answer::Resolution(resolution))
+        }
+        _ => Err(Missed::Failed(call.refusal(&head, deadline))),
+    }
+}
+
+/// Carries bytes until the command has ended.
+fn carry(socket: OwnedFd, stdin: Stdin, voice: &Voice) -> Result<End, Failure> {
+    let internal = |what: &str, error: &dyn std::fmt::Display| {
+        Failure::new(FailureKind::Internal, format!("{what}: {error}"))
+    };
+    let signals = Signals::listen().map_err(|e| internal("signals cannot be heard", &e))?;
+    // This one's open file is nobody else's.
+    rustix::io::ioctl_fionbio(&socket, true).map_err(|e| internal("the broker's socket cannot be read", &e))?;
+    let input = (stdin == Stdin::Callers).then(|| Input::of(rustix::stdio::stdin()));
+    Ok(Pump::new(socket, signals, input, voice).run())
+}
+
+/// The exit status, as ssh has it, and what is said about it.
+fn leave(end: &End, voice: &Voice) -> ExitCode {
+    match end {
+        // As `exit` does with what is larger.
+        End::Exit(status) => return ExitCode::from(status.to_be_bytes()[3]),
+        End::Killed(signal) => voice.debug(1, &format!("the command was ended by the signal {signal}")),
+        End::Failed(failure) => voice.complain(failure),
+        End::Signalled(number) => voice.verbose(&format!("Killed by signal {number}.")),
+        End::Stuck => voice.debug(1, "nobody reads the command's output, and it does not read its input"),
+    }
+    ExitCode::from(UNREACHABLE)
+}
+
+fn last_word(missed: Missed, paths: &Paths) -> Failure {
+    match missed {
+        Missed::Failed(failure) => failure,
+        Missed::Absent => Failure::new(FailureKind::Unreachable, "the broker left without an answer; nothing ran")
+            .hint(format!("see {}", paths.log.display())),
+    }
+}
+
+fn odd(error: &serde_json::Error) -> Failure {
+    Failure::new(FailureKind::Protocol, format!("the broker's answer is not understood: {error}"))
+        .hint("natssh broker restart")
+}

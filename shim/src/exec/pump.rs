@@ -1,0 +1,251 @@
+//! Frames between the broker and the caller's standard streams, until the command has ended.
+//!
+//! One loop waits for all of them. An output that nobody reads is held, up to
+//! what ssh's own window would hold, so that the other output and the input go
+//! on; only then is the broker no longer read.
+
+use super::outbox::Outbox;
+use super::signals::Signals;
+use super::stdio::{Input, Sink};
+use crate::voice::Voice;
+use natssh_wire::frame::pieces::{Piece, Pieces};
+use natssh_wire::frame::{BadFrame, FromBroker, FromClient, Output};
+use natssh_wire::head::decode_failure;
+use natssh_wire::{Failure, FailureKind};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+use std::time::{Duration, Instant};
+
+/// What is read at once: about what a unix socket holds.
+const READ: usize = 128 << 10;
+/// What both outputs together may leave unread: the window that ssh grants a server.
+const HELD: usize = 2 << 20;
+/// A broker that still sends such an output has not read so: the command does not read its input, which is before
+/// that in the socket. It is left then; ssh would have its output end it.
+const STUCK: Duration = Duration::from_secs(1);
+
+/// How the command ended, or why that is not known.
+#[derive(Debug)]
+pub(super) enum End {
+    /// With this status.
+    Exit(u32),
+    /// By the signal of that name.
+    Killed(String),
+    /// Its end was not seen; whether it ran is in the message.
+    Failed(Failure),
+    /// This program was told by a signal to leave.
+    Signalled(usize),
+    /// Nobody reads its output, and it does not read its input.
+    Stuck,
+}
+
+/// Who is ready.
+#[derive(Debug, Clone, Copy)]
+enum Who {
+    Signals,
+    Broker,
+    Input,
+    Stdout,
+    Stderr,
+}
+
+/// Everything between the broker and the caller.
+#[derive(Debug)]
+pub(super) struct Pump<'v> {
+    socket: OwnedFd,
+    signals: Signals,
+    voice: &'v Voice,
+    input: Option<Input>,
+    stdout: Sink,
+    stderr: Sink,
+    outbox: Outbox,
+    /// When the broker was told of stdout, and of stderr, that nobody reads it.
+    told_closed: [Option<Instant>; 2],
+    pieces: Pieces,
+    buffer: Vec<u8>,
+    end: Option<End>,
+}
+
+impl<'v> Pump<'v> {
+    /// Bytes go over `socket`, which must not block; without `input` the command's is at its end.
+    pub(super) fn new(socket: OwnedFd, signals: Signals, input: Option<Input>, voice: &'v Voice) -> Self {
+        let mut pump = Self {
+            socket,
+            signals,
+            voice,
+            stdout: Sink::of(rustix::stdio::stdout()),
+            stderr: Sink::of(rustix::stdio::stderr()),
+            outbox: Outbox::default(),
+            told_closed: [None; 2],
+            pieces: Pieces::default(),
+            buffer: vec![0; READ],
+            end: None,
+            input,
+        };
+        if pump.input.is_none() {
+            pump.outbox.add(&FromClient::StdinEnd);
+        }
+        pump
+    }
+
+    /// Carries bytes until the command's end is known and all it said is out.
+    pub(super) fn run(mut self) -> End {
+        self.send();
+        loop {
+            if self.held() == 0 && let Some(end) = self.end.take() {
+                return end;
+            }
+            match self.wait() {
+                Ok(ready) => ready.into_iter().for_each(|who| self.act(who)),
+                Err(Errno::INTR) => {}
+                Err(error) => return End::Failed(cut(&format!("natssh could not wait ({error})"))),
+            }
+            if let Some(signal) = self.signals.came() {
+                return End::Signalled(signal);
+            }
+        }
+    }
+
+    /// Waits until something can be done, and says about what.
+    fn wait(&self) -> Result<Vec<Who>, Errno> {
+        let goes_on = self.end.is_none();
+        let mut wanted = vec![(Who::Signals, PollFd::new(&self.signals, PollFlags::IN))];
+        let mut socket = PollFlags::empty();
+        socket.set(PollFlags::IN, goes_on && self.held() < HELD);
+        socket.set(PollFlags::OUT, !self.outbox.is_empty());
+        if !socket.is_empty() {
+            wanted.push((Who::Broker, PollFd::new(&self.socket, socket)));
+        }
+        if let Some(input) = self.input.as_ref().filter(|_| goes_on && self.outbox.is_empty()) {
+            wanted.push((Who::Input, PollFd::new(input, PollFlags::IN)));
+        }
+        for (who, sink) in [(Who::Stdout, &self.stdout), (Who::Stderr, &self.stderr)] {
+            if sink.held() > 0 {
+                wanted.push((who, PollFd::new(sink, PollFlags::OUT)));
+            }
+        }
+        let (who, mut fds): (Vec<Who>, Vec<PollFd<'_>>) = wanted.into_iter().unzip();
+        poll(&mut fds, None)?;
+        let ready = who.into_iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty());
+        Ok(ready.map(|(who, _)| who).collect())
+    }
+
+    fn act(&mut self, who: Who) {
+        match who {
+            Who::Signals => {}
+            Who::Broker => {
+                self.send();
+                if self.end.is_none() && self.held() < HELD {
+                    self.receive();
+                }
+            }
+            Who::Input => self.read_input(),
+            Who::Stdout | Who::Stderr => {
+                self.stdout.flush();
+                self.stderr.flush();
+            }
+        }
+        self.tell_closed();
+    }
+
+    /// Bytes that the outputs have not taken.
+    fn held(&self) -> usize {
+        self.stdout.held() + self.stderr.held()
+    }
+
+    /// Sends what the broker takes.
+    fn send(&mut self) {
+        if self.outbox.send(&self.socket).is_err() {
+            // The command has ended, and the last frame is on its way.
+            self.input = None;
+        }
+    }
+
+    /// One read of standard input becomes one frame.
+    fn read_input(&mut self) {
+        let Some(input) = &self.input else { return };
+        match self.outbox.fill(|into| input.read(into)) {
+            Ok(1..) => {}
+            Err(Errno::INTR | Errno::AGAIN) => return,
+            Ok(_) | Err(_) => {
+                self.input = None;
+                self.outbox.add(&FromClient::StdinEnd);
+            }
+        }
+        self.send();
+    }
+
+    /// One read of the broker's frames, each to where it belongs.
+    fn receive(&mut self) {
+        let count = match recv(&self.socket, &mut self.buffer[..], RecvFlags::empty()) {
+            Ok((0, _)) | Err(Errno::CONNRESET) => {
+                self.end = Some(End::Failed(cut("the broker went away")));
+                return;
+            }
+            Ok((count, _)) => count,
+            Err(Errno::INTR | Errno::AGAIN) => return,
+            Err(error) => {
+                self.end = Some(End::Failed(cut(&format!("reading from the broker failed: {error}"))));
+                return;
+            }
+        };
+        let mut bytes = &self.buffer[..count];
+        while self.end.is_none() {
+            match self.pieces.next(&mut bytes) {
+                Ok(None) => return,
+                Ok(Some(Piece::Output(output, bytes))) => {
+                    let (sink, told) = match output {
+                        Output::Stdout => (&mut self.stdout, self.told_closed[0]),
+                        Output::Stderr => (&mut self.stderr, self.told_closed[1]),
+                    };
+                    sink.put(bytes);
+                    if told.is_some_and(|at| at.elapsed() >= STUCK) {
+                        self.end = Some(End::Stuck);
+                    }
+                }
+                Ok(Some(Piece::Frame(frame))) => self.end = last(&frame, self.voice),
+                Err(bad) => self.end = Some(End::Failed(not_understood(&bad))),
+            }
+        }
+    }
+
+    /// Tells the broker, once, of an output that takes no more.
+    fn tell_closed(&mut self) {
+        let closed = [(Output::Stdout, self.stdout.is_closed()), (Output::Stderr, self.stderr.is_closed())];
+        for ((output, is_closed), told) in closed.into_iter().zip(&mut self.told_closed) {
+            if is_closed && told.is_none() {
+                *told = Some(Instant::now());
+                self.outbox.add(&FromClient::Closed(output));
+            }
+        }
+        self.send();
+    }
+}
+
+/// What a frame that is no output means: the end, or something to say.
+fn last(frame: &FromBroker<'_>, voice: &Voice) -> Option<End> {
+    match *frame {
+        FromBroker::Output(..) => None,
+        FromBroker::Debug(level, line) => {
+            match level {
+                0 => voice.info(line),
+                level => voice.debug(level, line),
+            }
+            None
+        }
+        FromBroker::Exit(status) => Some(End::Exit(status)),
+        FromBroker::Killed(signal) => Some(End::Killed(signal.to_owned())),
+        FromBroker::Failed(json) => Some(End::Failed(decode_failure(502, json))),
+    }
+}
+
+fn cut(what: &str) -> Failure {
+    Failure::new(FailureKind::Cut, format!("{what} before the command's end was seen: it may have run, and may run on"))
+        .hint("natssh status")
+}
+
+fn not_understood(bad: &BadFrame) -> Failure {
+    cut(&format!("the broker sent what is no frame ({bad})"))
+}
