@@ -130,7 +130,7 @@ pub fn frames(bytes: &[u8]) {
         assert_eq!(sent, rest[..taken], "{frame:?}");
         rest = &rest[taken..];
     }
-    let (mut rest, mut outputs, mut others) = (bytes, [Vec::new(), Vec::new()], Vec::new());
+    let (mut rest, mut outputs, mut others) = (bytes, [const { Vec::<u8>::new() }; 2], Vec::new());
     while let Ok(Some((frame, taken))) = FromBroker::decode(rest) {
         let mut sent = Vec::new();
         frame.encode(&mut sent);
@@ -144,11 +144,14 @@ pub fn frames(bytes: &[u8]) {
     let understood = &bytes[..bytes.len() - rest.len()];
     let step = understood.len() / 64 + 1;
     for size in (1..=understood.len()).step_by(step) {
-        let (mut pieces, mut heard, mut heard_others) = (Pieces::default(), [Vec::new(), Vec::new()], Vec::new());
+        let (mut pieces, mut heard, mut heard_others) =
+            (Pieces::default(), [const { Vec::<u8>::new() }; 2], Vec::new());
         for mut read in understood.chunks(size) {
             while let Some(piece) = pieces.next(&mut read).expect("it was understood whole") {
                 match piece {
-                    Piece::Output(output, bytes) => heard[usize::from(output == Output::Stderr)].extend(bytes),
+                    Piece::Output(output, bytes) => {
+                        heard[usize::from(output == Output::Stderr)].extend(bytes);
+                    }
                     Piece::Frame(frame) => frame.encode(&mut heard_others),
                 }
             }

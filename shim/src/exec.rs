@@ -66,7 +66,9 @@ pub(crate) fn run(words: &[Word], stdin: Stdin, voice: &Voice) -> Outcome {
 pub(crate) fn resolve(words: &[Word]) -> Result<Resolution, Failure> {
     match ask(&encode_resolve(&request(words)))? {
         Answer::Resolution(resolution) => Ok(resolution),
-        Answer::Frames(_) => Err(Failure::new(FailureKind::Protocol, "the broker runs what it was only asked about")),
+        Answer::Frames(_) => {
+            Err(Failure::new(FailureKind::Protocol, "the broker runs what it was only asked about"))
+        }
     }
 }
 
@@ -141,7 +143,8 @@ fn carry(socket: OwnedFd, stdin: Stdin, voice: &Voice) -> Result<End, Failure> {
     };
     let signals = Signals::listen().map_err(|e| internal("signals cannot be heard", &e))?;
     // This one's open file is nobody else's.
-    rustix::io::ioctl_fionbio(&socket, true).map_err(|e| internal("the broker's socket cannot be read", &e))?;
+    rustix::io::ioctl_fionbio(&socket, true)
+        .map_err(|e| internal("the broker's socket cannot be read", &e))?;
     let input = (stdin == Stdin::Callers).then(|| Input::of(rustix::stdio::stdin()));
     Ok(Pump::new(socket, signals, input, voice).run())
 }
@@ -162,8 +165,10 @@ fn leave(end: &End, voice: &Voice) -> ExitCode {
 fn last_word(missed: Missed, paths: &Paths) -> Failure {
     match missed {
         Missed::Failed(failure) => failure,
-        Missed::Absent => Failure::new(FailureKind::Unreachable, "the broker left without an answer; nothing ran")
-            .hint(format!("see {}", paths.log.display())),
+        Missed::Absent => {
+            Failure::new(FailureKind::Unreachable, "the broker left without an answer; nothing ran")
+                .hint(format!("see {}", paths.log.display()))
+        }
     }
 }
 

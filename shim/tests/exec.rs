@@ -132,7 +132,10 @@ fn the_broker_is_told_all_that_ssh_would_see() {
     natssh.env("LC_TEST", "ö").current_dir("/usr");
     assert_eq!(natssh.status().unwrap().code(), Some(0));
     let head = broker.request();
-    assert!(head.starts_with("POST /v1/exec HTTP/1.1\r\n") && head.contains("Upgrade: natssh-exec\r\n"), "{head}");
+    assert!(
+        head.starts_with("POST /v1/exec HTTP/1.1\r\n") && head.contains("Upgrade: natssh-exec\r\n"),
+        "{head}"
+    );
     let request = requests.recv_timeout(PATIENCE).unwrap();
     let words: Vec<Word> = ["-p", "2222", "web", "printf", "%s", "", "ü"].map(Word::from).to_vec();
     assert_eq!((request.words, request.directory), (words, "/usr".into()));
@@ -152,7 +155,10 @@ fn the_exit_status_is_the_commands_and_255_everything_else() {
         let mut bytes = Vec::new();
         frame.encode(&mut bytes);
         let broker = exec(move |served| served.stream.write_all(&bytes).unwrap());
-        assert_eq!(outcome(&mut broker.natssh(&["ssh", "web", "true"])), (Some(code), String::new(), String::new()));
+        assert_eq!(
+            outcome(&mut broker.natssh(&["ssh", "web", "true"])),
+            (Some(code), String::new(), String::new())
+        );
     }
 }
 
@@ -259,7 +265,8 @@ fn a_command_that_reads_nothing_and_prints_to_nobody_is_left() {
     });
     let (reader, writer) = pipe().unwrap();
     drop(reader);
-    let mut zeros = Command::new("head").args(["-c", "10000000", "/dev/zero"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut zeros =
+        Command::new("head").args(["-c", "10000000", "/dev/zero"]).stdout(Stdio::piped()).spawn().unwrap();
     let begun = Instant::now();
     let mut shim = broker.natssh(&["ssh", "web", "x"]);
     let mut shim = shim.stdin(zeros.stdout.take().unwrap()).stdout(writer).spawn().unwrap();
@@ -296,7 +303,10 @@ fn input_comes_from_whatever_stdin_is() {
     ];
     for (stdin, expected) in inputs {
         let said = broker.natssh(&["ssh", "web", "cat"]).stdin(stdin).output().unwrap();
-        assert_eq!((said.status.code(), String::from_utf8(said.stdout).unwrap().as_str()), (Some(0), expected));
+        assert_eq!(
+            (said.status.code(), String::from_utf8(said.stdout).unwrap().as_str()),
+            (Some(0), expected)
+        );
     }
     let closed = |redirections: &str| {
         let mut shell = Command::new("sh");
@@ -305,8 +315,14 @@ fn input_comes_from_whatever_stdin_is() {
         let line = format!("\"$0\" ssh web cat {redirections}");
         shell.args(["-c", &line]).arg(natssh.get_program()).status().unwrap().code()
     };
-    assert_eq!([closed("<&-"), closed("<&- >&-"), closed("<&- >&- 2>&-"), closed("</dev/null >&-")], [Some(0); 4]);
-    let null = broker.natssh(&["ssh", "-n", "web", "cat"]).stdin(Stdio::from(std::fs::File::open(&file).unwrap())).output();
+    assert_eq!(
+        [closed("<&-"), closed("<&- >&-"), closed("<&- >&- 2>&-"), closed("</dev/null >&-")],
+        [Some(0); 4]
+    );
+    let null = broker
+        .natssh(&["ssh", "-n", "web", "cat"])
+        .stdin(Stdio::from(std::fs::File::open(&file).unwrap()))
+        .output();
     assert_eq!(null.unwrap().stdout, b"");
 }
 
@@ -332,7 +348,8 @@ fn what_others_share_still_blocks() {
 
 #[test]
 fn a_signal_ends_it_as_it_ends_ssh() {
-    for (signal, text) in [(Signal::INT, "2"), (Signal::TERM, "15"), (Signal::HUP, "1"), (Signal::QUIT, "3")] {
+    for (signal, text) in [(Signal::INT, "2"), (Signal::TERM, "15"), (Signal::HUP, "1"), (Signal::QUIT, "3")]
+    {
         let (sender, left) = channel();
         let broker = exec(move |served| {
             served.out(b"runs");
@@ -362,7 +379,10 @@ fn what_went_wrong_is_one_sentence_and_255() {
         served.say(&FromBroker::Failed(&json));
     });
     let said = outcome(&mut broker.natssh(&["ssh", "web", "x"]));
-    assert_eq!(said, (Some(255), "begun".into(), "natssh: the session to web ended (natssh why web)\r\n".into()));
+    assert_eq!(
+        said,
+        (Some(255), "begun".into(), "natssh: the session to web ended (natssh why web)\r\n".into())
+    );
     let quiet = outcome(&mut broker.natssh(&["ssh", "-q", "web", "x"]));
     assert_eq!(quiet, (Some(255), "begun".into(), String::new()));
     let folder = tempfile::tempdir().unwrap();
@@ -389,24 +409,25 @@ fn a_broker_that_dies_under_a_command_is_said_and_not_asked_again() {
 #[test]
 fn a_broker_that_leaves_before_its_answer_is_asked_again() {
     let times = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let broker = FakeBroker::serve(move |mut stream| {
-        match times.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+    let broker =
+        FakeBroker::serve(move |mut stream| match times.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
             0 => drop(read_body(&mut stream)),
             1 => {
                 read_body(&mut stream);
-                let draining = serde_json::to_string(&Failure::new(FailureKind::Draining, "leaving")).unwrap();
+                let draining =
+                    serde_json::to_string(&Failure::new(FailureKind::Draining, "leaving")).unwrap();
                 stream.write_all(&json("503 Service Unavailable", &draining)).unwrap();
             }
             _ => Served::begin(stream).exit(4),
-        }
-    });
+        });
     assert_eq!(outcome(&mut broker.natssh(&["ssh", "web", "x"])).0, Some(4));
 }
 
 #[test]
 fn a_refusal_and_a_broker_of_another_kind_are_said() {
     let refusal = serde_json::to_string(&Failure::new(FailureKind::Offline, "web is offline")).unwrap();
-    let old = serde_json::to_string(&Failure::new(FailureKind::BadRequest, "the local API has no POST /v1/exec"));
+    let old =
+        serde_json::to_string(&Failure::new(FailureKind::BadRequest, "the local API has no POST /v1/exec"));
     for (answer, sentence) in [
         (json("502 Bad Gateway", &refusal), "natssh: web is offline\r\n"),
         (json("400 Bad Request", &old.unwrap()), "natssh: the local API has no POST /v1/exec\r\n"),

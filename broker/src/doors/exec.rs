@@ -123,20 +123,27 @@ fn check_upgrade(headers: &HeaderMap) -> Result<(), Failure> {
     let wanted = headers.get(UPGRADE).and_then(|value| value.to_str().ok());
     match wanted.is_some_and(|wanted| wanted.trim().eq_ignore_ascii_case(exec::UPGRADE)) {
         true => Ok(()),
-        false => Err(bad(format!("exec wants the headers Connection: Upgrade and Upgrade: {}", exec::UPGRADE))),
+        false => {
+            Err(bad(format!("exec wants the headers Connection: Upgrade and Upgrade: {}", exec::UPGRADE)))
+        }
     }
 }
 
 async fn read(body: Incoming) -> Result<ExecRequest, Failure> {
     let whole = timeout(BODY_TIMEOUT, Limited::new(body, EXEC_BODY_LIMIT).collect()).await;
-    let whole = whole.map_err(|_| bad(format!("the body did not come within {} s", BODY_TIMEOUT.as_secs())))?;
+    let whole =
+        whole.map_err(|_| bad(format!("the body did not come within {} s", BODY_TIMEOUT.as_secs())))?;
     let whole = whole.map_err(|error| match error.is::<http_body_util::LengthLimitError>() {
         true => bad(format!("the body is longer than {} MiB", EXEC_BODY_LIMIT >> 20)),
         false => bad("the body ends in the middle".into()),
     })?;
     serde_json::from_slice(&whole.to_bytes()).map_err(|error| {
         // Not the error's own words: they may quote the caller's environment.
-        bad(format!("the body is no call of ssh, as column {} of line {} shows", error.column(), error.line()))
+        bad(format!(
+            "the body is no call of ssh, as column {} of line {} shows",
+            error.column(),
+            error.line()
+        ))
     })
 }
 

@@ -29,7 +29,10 @@ impl Outbox {
     ///
     /// # Errors
     /// What `read` says; 0 bytes, the end, make no frame.
-    pub(super) fn fill(&mut self, read: impl FnOnce(&mut [u8]) -> Result<usize, Errno>) -> Result<usize, Errno> {
+    pub(super) fn fill(
+        &mut self,
+        read: impl FnOnce(&mut [u8]) -> Result<usize, Errno>,
+    ) -> Result<usize, Errno> {
         self.input.resize(HEADER + READ, 0);
         let count = read(&mut self.input[HEADER..])?;
         if count > 0 {

@@ -94,7 +94,9 @@ impl<'v> Pump<'v> {
     pub(super) fn run(mut self) -> End {
         self.send();
         loop {
-            if self.held() == 0 && let Some(end) = self.end.take() {
+            if self.held() == 0
+                && let Some(end) = self.end.take()
+            {
                 return end;
             }
             match self.wait() {
@@ -242,8 +244,11 @@ fn last(frame: &FromBroker<'_>, voice: &Voice) -> Option<End> {
 }
 
 fn cut(what: &str) -> Failure {
-    Failure::new(FailureKind::Cut, format!("{what} before the command's end was seen: it may have run, and may run on"))
-        .hint("natssh status")
+    Failure::new(
+        FailureKind::Cut,
+        format!("{what} before the command's end was seen: it may have run, and may run on"),
+    )
+    .hint("natssh status")
 }
 
 fn not_understood(bad: &BadFrame) -> Failure {

@@ -117,7 +117,9 @@ mod tests {
         let length = batch.remaining();
         let bytes = batch.copy_to_bytes(length);
         let Ok(Some((FromBroker::Output(_, first), taken))) = FromBroker::decode(&bytes) else { panic!() };
-        let Ok(Some((FromBroker::Output(_, second), _))) = FromBroker::decode(&bytes[taken..]) else { panic!() };
+        let Ok(Some((FromBroker::Output(_, second), _))) = FromBroker::decode(&bytes[taken..]) else {
+            panic!()
+        };
         assert_eq!((first.len(), second.len()), (FRAME_LIMIT, 1));
     }
 

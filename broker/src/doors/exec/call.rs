@@ -62,7 +62,11 @@ impl Call {
             return;
         }
         if let Err(failure) = self.run(&mut client, leased).await {
-            tracing::debug!(host = self.target.host, reason = failure.message, "the end of a command was not seen");
+            tracing::debug!(
+                host = self.target.host,
+                reason = failure.message,
+                "the end of a command was not seen"
+            );
             let json = serde_json::to_vec(&failure).unwrap_or_default();
             // It may have left, and then nobody is told.
             drop(timeout(FAREWELL, client.tell(&[FromBroker::Failed(&json)])).await);
@@ -93,11 +97,13 @@ impl Call {
             }
             tries += 1;
             drop(leased);
-            leased = match self.broker.lease(&self.target, &self.wishes, self.caller.clone(), self.deadline).await {
-                Ok(leased) => leased,
-                Err(NotOpened::Failed(failure)) => return Err(failure),
-                Err(NotOpened::RealSsh(reason)) => return Err(self.too_late_for_ssh(&reason)),
-            };
+            leased =
+                match self.broker.lease(&self.target, &self.wishes, self.caller.clone(), self.deadline).await
+                {
+                    Ok(leased) => leased,
+                    Err(NotOpened::Failed(failure)) => return Err(failure),
+                    Err(NotOpened::RealSsh(reason)) => return Err(self.too_late_for_ssh(&reason)),
+                };
         }
     }
 
@@ -143,7 +149,8 @@ impl Call {
     }
 
     fn closed(&self) -> Failure {
-        let text = format!("{} closed the channel and told no exit status; the command may have run", self.peer());
+        let text =
+            format!("{} closed the channel and told no exit status; the command may have run", self.peer());
         Failure::new(FailureKind::Cut, text).hint("look into the log of the node's sshd")
     }
 
@@ -156,7 +163,8 @@ impl Call {
     }
 
     fn too_late_for_ssh(&self, reason: &str) -> Failure {
-        let text = format!("the session to {} was lost, and the next one is ssh's to open: {reason}", self.peer());
+        let text =
+            format!("the session to {} was lost, and the next one is ssh's to open: {reason}", self.peer());
         Failure::new(FailureKind::Denied, text).hint("the same command again")
     }
 
