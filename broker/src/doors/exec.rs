@@ -26,7 +26,6 @@ use hyper::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
 use hyper::{Request, Response, StatusCode};
 use natssh_wire::exec::{self, EXEC_BODY_LIMIT, ExecRequest, Resolution};
 use natssh_wire::{Failure, FailureKind};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
@@ -60,7 +59,7 @@ pub(super) async fn exec(
         }
     };
     let deadline = begun + patience(&asked, &wishes);
-    let caller = reach::Caller { agent: agent_of(&asked), process };
+    let caller = reach::Caller::of(&asked, process);
     let leased = match broker.lease(&target, &wishes, caller.clone(), deadline).await {
         Ok(leased) => leased,
         Err(NotOpened::Failed(failure)) => return Err(failure),
@@ -100,12 +99,6 @@ pub(super) async fn resolve(broker: &Arc<Broker>, request: Request<Incoming>) ->
 async fn decide(broker: &Arc<Broker>, asked: &ExecRequest) -> Result<Decision, Failure> {
     let reach = current_reach(broker).await?;
     broker.calls.decide(asked, &reach).await
-}
-
-/// The agent of who asks: the broker outlives the shell that started it.
-fn agent_of(asked: &ExecRequest) -> Option<PathBuf> {
-    let (_, path) = asked.environment.iter().find(|(name, _)| name.as_bytes() == b"SSH_AUTH_SOCK")?;
-    Some(PathBuf::from(path.as_os_str())).filter(|path| path.is_absolute())
 }
 
 fn real_ssh(reason: String, tunnel: bool, host: String, port: u16, user: String) -> Answer {
