@@ -4,6 +4,8 @@
 //! It never listens. A process that runs it and is stopped by SIGSTOP is what
 //! a hung node looks like: registered, and without an answer.
 
+mod carry;
+
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -11,7 +13,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tokio::io::{AsyncWriteExt, BufReader, copy_bidirectional_with_sizes};
+use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::process::Command;
@@ -30,9 +32,6 @@ const PING: Duration = Duration::from_secs(2);
 const SILENCE: Duration = Duration::from_secs(7);
 /// The longest wait for a connection to the proxy or to the local server.
 const CONNECT: Duration = Duration::from_secs(5);
-
-/// What a stream carries at a time, each way.
-const CHUNK: usize = 128 * 1024;
 
 /// What a node needs to be reachable.
 #[derive(Clone, Debug)]
@@ -157,7 +156,7 @@ async fn open(options: &Options, id: u64) -> Result<()> {
             server.set_nodelay(true)?;
             let mut stream = dial(options.proxy, &hello).await?;
             // The stream was delivered: how it ends is seen at its two ends.
-            let _ = copy_bidirectional_with_sizes(&mut server, &mut stream, CHUNK, CHUNK).await;
+            let _ = carry::both_ways(&mut server, &mut stream).await;
             Ok(())
         }
         Target::Spawn(words) => {
