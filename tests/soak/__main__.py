@@ -17,7 +17,7 @@ from bench.processes import rss_kib
 
 from . import picture
 from .ground import Ground
-from .load import Load, Tally
+from .load import QUICK_WAYS, Load, Tally
 
 # Clients at a time: fewer than a server's line is long, so that what is measured is not waiting.
 CLIENTS = 7
@@ -38,11 +38,12 @@ class Sample:
     p99_ms: float
 
 
-async def soak(ground: Ground, minutes: float) -> tuple[list[Sample], Tally]:
+async def soak(ground: Ground, minutes: float, quick: int) -> tuple[list[Sample], Tally]:
     """Samples of the whole time, and everything that happened in it."""
     await ground.start()
     load = Load(ground, seed=int(time.time()))
-    workers = [asyncio.create_task(load.work()) for _ in range(CLIENTS)] + [asyncio.create_task(load.ssh())]
+    clients = [load.work() for _ in range(CLIENTS)] + [load.quick(way) for way in QUICK_WAYS * quick] + [load.ssh()]
+    workers = [asyncio.create_task(client) for client in clients]
     pid, began, samples, total = ground.lab.broker_pid(), time.monotonic(), [], Tally()
     every = max(2.0, minutes * 60 / 240)
     while (elapsed := time.monotonic() - began) < minutes * 60:
@@ -89,10 +90,13 @@ def verdicts(samples: list[Sample]) -> list[tuple[str, float, float, bool]]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=60, help="how long")
+    parser.add_argument(
+        "--quick", type=int, default=1, metavar="N", help="clients over each kind of upstream that only open, read the greeting and leave"
+    )
     parser.add_argument("--results", type=Path, default=ROOT / "bench-results", help="where the JSON and the picture go")
     arguments = parser.parse_args()
     with Ground() as ground:
-        samples, total = asyncio.run(soak(ground, arguments.minutes))
+        samples, total = asyncio.run(soak(ground, arguments.minutes, arguments.quick))
     if len(samples) < 6:
         raise SystemExit("soak: too short to say anything; give it a minute at least")
     arguments.results.mkdir(exist_ok=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import json
 import subprocess
+import uuid
 from pathlib import Path
 from types import TracebackType
 
@@ -12,6 +14,8 @@ from bench.bastion import Ground as Bastions
 from bench.lab import BIN, NATSSH, Lab
 
 GREETING = b"SSH-2.0-echo\r\n"
+# A node of the lab's cluster that has the echo server where others have their sshd.
+ECHO_NODE = "echo-teleport"
 
 
 class Ground:
@@ -20,6 +24,7 @@ class Ground:
     def __init__(self) -> None:
         self.lab = Lab(rootless=True)
         self.bastions = Bastions(broker=False)
+        self.agent: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Ground:
         self.lab.__enter__()
@@ -32,6 +37,9 @@ class Ground:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         # The lab's goodbye stops the broker, before its bastions go.
+        if self.agent:
+            self.agent.terminate()
+            self.agent.wait()
         try:
             self.lab.__exit__()
         finally:
@@ -49,6 +57,26 @@ class Ground:
         # The first connection starts the broker, if printing ssh's configuration has not.
         subprocess.run(self.lab.ssh(NATSSH, None, "true"), env=self.lab.environment, check=True, stdin=subprocess.DEVNULL)
         subprocess.run([BIN / "natssh", "broker", "reload"], env=self.lab.environment, check=True, stdout=subprocess.DEVNULL)
+        await self.join(port)
+
+    async def join(self, port: int) -> None:
+        """One node more, by the orders of another: its streams cost no sshd."""
+        lab = Path(self.lab.environment["NATSSH_LAB"])
+        orders = json.loads((lab / "nodes" / self.lab.nodes[0] / "agent.json").read_text())
+        orders |= {"name": {"hostname": ECHO_NODE, "uuid": str(uuid.uuid4())}, "connect": f"127.0.0.1:{port}"}
+        file = self.lab.folder / "echo-agent.json"
+        file.touch(mode=0o600)
+        file.write_text(json.dumps(orders))
+        # It ends with its end of the pipe, whatever happens to this process.
+        self.agent = subprocess.Popen([BIN / "natssh-lab", "agent", file], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        for _ in range(100):
+            asked = await asyncio.create_subprocess_exec(
+                BIN / "natssh", "proxy", ECHO_NODE, "22", env=self.lab.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+            if (await asked.communicate())[0] == GREETING:
+                return
+            await asyncio.sleep(0.05)
+        raise SystemExit(f"soak: the node {ECHO_NODE} did not join")
 
     def upstreams(self, port: int) -> str:
         """Tables for the configuration that the lab wrote."""

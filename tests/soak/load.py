@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 
 from bench.lab import NATSSH
 
-from .ground import GREETING, Ground
+from .ground import ECHO_NODE, GREETING, Ground
 
 PATIENCE = 9
 # Of a hundred streams. An sshd for each stream and a process for each command are what costs most.
 WAYS = {"echo-gate": 50, "echo-chain": 20, "echo-direct": 20, "teleport": 8, "echo-relay": 2}
 # A client asks, reads everything and leaves; leaves in the middle; or stays a while.
 MANNERS = {"small": 75, "large": 5, "leaves": 15, "stays": 5}
+# A stream over each is opened, greeted and left, again and again: what opening costs, and leaves behind, in bulk.
+QUICK_WAYS = (ECHO_NODE, "echo-gate", "echo-chain", "echo-direct")
 SMALL, LARGE = 64, 256 << 10
 
 
@@ -46,6 +48,14 @@ class Load:
             way = self.pick(WAYS)
             try:
                 await asyncio.wait_for(self.client(way, self.pick(MANNERS)), PATIENCE * 2)
+            except (OSError, EOFError, asyncio.TimeoutError, ValueError) as error:
+                self.tally.failed[f"{way}: {type(error).__name__} {error}"[:160]] += 1
+
+    async def quick(self, way: str) -> None:
+        """Nothing but opening, as fast as one client can."""
+        while not self.stopping:
+            try:
+                await asyncio.wait_for(self.client(way, "greeted"), PATIENCE * 2)
             except (OSError, EOFError, asyncio.TimeoutError, ValueError) as error:
                 self.tally.failed[f"{way}: {type(error).__name__} {error}"[:160]] += 1
 
@@ -82,7 +92,8 @@ class Load:
                 return
             if greeting != GREETING:
                 raise ValueError(f"greeted with {greeting!r}")
-            await self.speak(reader, writer, manner)
+            if manner != "greeted":
+                await self.speak(reader, writer, manner)
         finally:
             writer.close()
 
