@@ -36,6 +36,12 @@ pub enum Phase {
     Stopping,
 }
 
+/// A login, and when it was last looked whether it is still that one.
+struct Seen {
+    login: Option<Login>,
+    looked: std::time::Instant,
+}
+
 /// The port for metrics.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Port {
@@ -53,7 +59,7 @@ pub struct Broker {
     reach: watch::Sender<Arc<Reach>>,
     environment: Environment,
     /// The login that the configuration in force was resolved with; held while it is resolved again.
-    login: Mutex<Option<Login>>,
+    login: Mutex<Seen>,
     /// The last failures.
     pub failures: Arc<Failures>,
     /// What becomes of calls of ssh.
@@ -96,13 +102,14 @@ impl Broker {
         state_dir: PathBuf,
     ) -> Result<Arc<Self>, config::Complaints> {
         let failures = Arc::new(Failures::default());
+        let looked = std::time::Instant::now();
         let login = environment.login();
         let stores = Stores::new(state_dir.clone());
         let reach = Reach::new(config::load(&environment)?, failures.clone(), state_dir);
         Ok(Arc::new(Self {
             reach: watch::Sender::new(Arc::new(reach)),
             environment,
-            login: Mutex::new(login),
+            login: Mutex::new(Seen { login, looked }),
             calls: settings::Settings::default(),
             pool: Pool::new(failures.clone()),
             stores,
@@ -126,14 +133,18 @@ impl Broker {
         self.reach.subscribe()
     }
 
-    /// The same, after a look at whether somebody has logged in or out with tsh since (blocking).
-    pub fn reach_after_login(&self) -> Arc<Reach> {
-        // Half-written files are looked at again by the next request.
-        if let Some(login) = self.environment.login() {
-            let mut known = self.login.lock().unwrap_or_else(PoisonError::into_inner);
-            if *known != Some(login) {
+    /// The same, after a look at whether somebody has logged in or out with tsh (blocking), which
+    /// requests that wait together share: one that began after `since` will do.
+    pub fn reach_after_login(&self, since: std::time::Instant) -> Arc<Reach> {
+        let mut seen = self.login.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.looked <= since {
+            seen.looked = std::time::Instant::now();
+            let same = seen.login.as_ref().is_some_and(|login| self.environment.is_still(login));
+            // Half-written files are looked at again by the next request.
+            let news = if same { None } else { self.environment.login() };
+            if news.is_some() && news != seen.login {
                 // A configuration that is wrong now was right once, and that stays in force.
-                drop(self.resolve(&mut known));
+                drop(self.resolve(&mut seen.login));
             }
         }
         self.reach()
@@ -144,7 +155,7 @@ impl Broker {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn reload(&self) -> Result<(), Failure> {
-        self.resolve(&mut self.login.lock().unwrap_or_else(PoisonError::into_inner))
+        self.resolve(&mut self.login.lock().unwrap_or_else(PoisonError::into_inner).login)
     }
 
     fn resolve(&self, login: &mut Option<Login>) -> Result<(), Failure> {

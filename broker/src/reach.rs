@@ -41,6 +41,8 @@ pub struct Request {
     pub agent: Option<PathBuf>,
     /// The caller's process, where the system tells.
     pub caller: Option<Pid>,
+    /// When it came in.
+    pub begun: std::time::Instant,
     /// When the caller must have an answer.
     pub deadline: Instant,
 }
@@ -242,6 +244,7 @@ impl Reach {
             identity: picked.identity,
             node_login: request.login,
             agent: request.agent,
+            begun: request.begun,
             deadline: request.deadline,
         };
         let opened = match self.upstreams.get(&picked.upstream) {
@@ -261,6 +264,18 @@ impl Reach {
                 self.failures.record(Some(&request.node), Some(&picked.upstream), &failure);
                 Err(failure)
             }
+        }
+    }
+
+    /// Looks (blocking) at the files of the identity that a stream to `node` needs, so that opening it
+    /// finds them looked at and takes no thread of its own for that. An agent has a deadline to answer
+    /// by, and is asked then.
+    pub fn look_ahead(&self, node: &NodeAddr, since: std::time::Instant) {
+        let picked = self.settings.routes.pick(node);
+        let own = self.settings.upstreams.get(&picked.upstream).and_then(|own| own.identity.as_ref());
+        let watched = picked.identity.as_ref().or(own).and_then(|name| self.identities.get(name));
+        if let Some(files) = watched.filter(|watched| !matches!(watched.source(), Source::Agent(_))) {
+            files.refreshed_since(since);
         }
     }
 

@@ -13,13 +13,17 @@ use crate::ssh::{Channel, End};
 use crate::upstream::{Pipes, Process};
 use bytes::{Bytes, BytesMut};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::Poll;
 use std::time::Duration;
-use tokio::io::{AsyncWriteExt, Interest, copy, sink};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest, copy, sink};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
+use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 use traffic::Counted;
 
@@ -111,17 +115,32 @@ async fn pump_out(client: &mut OwnedReadHalf, channel: &Channel, traffic: &Traff
         if buffer.capacity() < PACKET / 4 {
             buffer = BytesMut::with_capacity(PACKET);
         }
-        match client.try_read_buf(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(read) => {
+        match read_now(client, &mut buffer).await {
+            Some(Ok(read)) if read > 0 => {
                 traffic.add_to_node(read as u64);
                 channel.write(buffer.split().freeze()).await.map_err(drop)?;
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => buffer = BytesMut::new(),
-            // A client that was killed: the same as its end of file.
-            Err(_) => return Ok(()),
+            // Its end of file, or a client that was killed, which is the same.
+            Some(_) => return Ok(()),
+            // Nothing is there after all, or this task has had its turn (tokio's reads count), which only
+            // yielding gives back.
+            None => {
+                buffer = BytesMut::new();
+                yield_now().await;
+            }
         }
     }
+}
+
+/// What is there to be read, if anything is. Other than `try_read_buf` it notices a socket that a short
+/// read has emptied, and does not ask it again.
+async fn read_now(client: &mut OwnedReadHalf, buffer: &mut BytesMut) -> Option<io::Result<usize>> {
+    let mut read = pin!(client.read_buf(buffer));
+    poll_fn(|cx| match read.as_mut().poll(cx) {
+        Poll::Ready(read) => Poll::Ready(Some(read)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }
 
 /// Channel to client, until the channel's last byte or until the client takes no more.

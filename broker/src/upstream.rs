@@ -77,6 +77,8 @@ pub struct Ask {
     pub node_login: Option<String>,
     /// The caller's `SSH_AUTH_SOCK`.
     pub agent: Option<PathBuf>,
+    /// When it was asked: what is opened is opened as who the user was then, or later.
+    pub begun: std::time::Instant,
     /// When the caller must have an answer.
     pub deadline: Instant,
 }
@@ -95,6 +97,7 @@ impl Ask {
             identity: None,
             node_login: None,
             agent,
+            begun: std::time::Instant::now(),
             deadline,
         }
     }

@@ -31,6 +31,12 @@ impl Environment {
         let settled = !half_written && tsh::current_profile(&home).is_ok() && Login::read(&home) == login;
         settled.then_some(login)
     }
+
+    /// Whether the profiles say, to the letter, what they said then: the quick way to see that there is no news.
+    #[must_use]
+    pub fn is_still(&self, login: &Login) -> bool {
+        Login::read(&self.tsh_home()) == *login
+    }
 }
 
 impl Login {
@@ -88,11 +94,13 @@ mod tests {
         for half in ["", "user: [", "cluster: lab\n"] {
             write("a.example.yaml", half);
             assert_eq!(env.login(), None, "{half:?}");
+            assert!(!env.is_still(before.as_ref().unwrap()), "{half:?}");
         }
         write("a.example.yaml", profile);
         write("current-profile", "");
         assert_eq!(env.login(), None);
         write("current-profile", "a.example\n");
         assert_eq!(env.login(), before, "the same words again");
+        assert!(env.is_still(&before.unwrap()));
     }
 }

@@ -23,6 +23,7 @@ pub(super) async fn connect(
     place: Arc<Option<OwnedSemaphorePermit>>,
     mut request: hyper::Request<Incoming>,
 ) -> Result<Answer, Failure> {
+    let begun = std::time::Instant::now();
     broker.open_for_streams()?;
     let target = request.uri().authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default();
     let headers = request.headers();
@@ -34,14 +35,15 @@ pub(super) async fn connect(
     let wanted = ConnectRequest::parse(&target, |name| headers.get(name)?.to_str().ok())?;
     let caller = request.extensions().get::<Caller>().map(|caller| caller.0);
     let deadline = Instant::now() + answer_within(wanted.timeout);
-    let reach = current_reach(broker).await?;
     let node = wanted.node.clone();
+    let reach = reach_to(broker, &node, begun).await?;
     let opened = reach
         .open(Request {
             node: wanted.node,
             login: wanted.login,
             agent: wanted.agent.map(Into::into),
             caller,
+            begun,
             deadline,
         })
         .await?;
@@ -59,8 +61,27 @@ pub(super) async fn connect(
 /// What reaches nodes, after a look at whether somebody has logged in or out.
 pub(super) async fn current_reach(broker: &Arc<Broker>) -> Result<Arc<Reach>, Failure> {
     let broker = broker.clone();
-    let looked = tokio::task::spawn_blocking(move || broker.reach_after_login()).await;
-    looked
+    looked(move || broker.reach_after_login(std::time::Instant::now())).await
+}
+
+/// The same, and a look at the identity that the node needs: files may be slow, and one thread does for all.
+async fn reach_to(
+    broker: &Arc<Broker>,
+    node: &NodeAddr,
+    begun: std::time::Instant,
+) -> Result<Arc<Reach>, Failure> {
+    let (broker, node) = (broker.clone(), node.clone());
+    looked(move || {
+        let reach = broker.reach_after_login(begun);
+        reach.look_ahead(&node, begun);
+        reach
+    })
+    .await
+}
+
+async fn looked(look: impl FnOnce() -> Arc<Reach> + Send + 'static) -> Result<Arc<Reach>, Failure> {
+    tokio::task::spawn_blocking(look)
+        .await
         .map_err(|_| Failure::new(FailureKind::Internal, "a look at the configuration failed inside natssh"))
 }
 

@@ -34,7 +34,8 @@ pub(super) fn failures(broker: &Broker, query: Option<&str>) -> Result<Failures,
 /// `POST /v1/probe`: every upstream is dialled, then `status`.
 pub(super) async fn probe(broker: &Arc<Broker>) -> Status {
     let looking = broker.clone();
-    let reach = tokio::task::spawn_blocking(move || looking.reach_after_login()).await;
+    let reach =
+        tokio::task::spawn_blocking(move || looking.reach_after_login(std::time::Instant::now())).await;
     reach.unwrap_or_else(|_| broker.reach()).probe(Instant::now() + PROBE_TIMEOUT).await;
     broker.status()
 }

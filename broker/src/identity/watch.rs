@@ -2,7 +2,8 @@
 //!
 //! There is no file notification: [`Watched::refresh`] costs a few `stat` calls
 //! and is made before every dial, so a dial never uses what the user has already
-//! replaced or logged out of, on any file system. A slow clock does the same for
+//! replaced or logged out of, on any file system. Dials that wait together share
+//! one look: [`Watched::refreshed_since`]. A slow clock does the same for
 //! `status` and for trunks that nobody dials on.
 
 use super::files::Files;
@@ -11,7 +12,7 @@ use super::{Identity, IdentityError, Meaning, Source, Validity};
 use crate::failures::unix_now;
 use natssh_wire::status;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// What an identity is at one moment, or why it is not usable.
@@ -39,6 +40,8 @@ struct State {
     /// The last one that could be read: when it comes back unchanged, it keeps its generation.
     last_good: Option<Meaning>,
     generation: u64,
+    /// When the last look began.
+    looked: Instant,
 }
 
 impl Snapshot {
@@ -57,8 +60,9 @@ impl Watched {
     /// Reads an identity for the first time; one that cannot be read may come later. Blocks.
     #[must_use]
     pub fn open(name: &str, source: Source) -> Self {
+        let looked = Instant::now();
         let (result, files) = Identity::load_noting(name, &source);
-        let mut state = State { files, last_good: None, generation: 0 };
+        let mut state = State { files, last_good: None, generation: 0, looked };
         let snapshot = Arc::new(state.snapshot(result));
         report(name, &snapshot);
         let (state, published) = (Mutex::new(state), watch::Sender::new(snapshot));
@@ -94,8 +98,18 @@ impl Watched {
     /// Blocks: microseconds as a rule, a fifth of a second for files that are just being
     /// rewritten, two seconds for an agent that hangs.
     pub fn refresh(&self) -> Arc<Snapshot> {
+        self.refreshed_since(Instant::now())
+    }
+
+    /// A snapshot that was true at `since` or later: what a look found that began by then, or a look now, as
+    /// [`Watched::refresh`] is. Blocks like that.
+    pub fn refreshed_since(&self, since: Instant) -> Arc<Snapshot> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.current();
+        if state.looked > since {
+            return current;
+        }
+        state.looked = Instant::now();
         let is_agent = matches!(self.source, Source::Agent(_));
         if !is_agent && state.files.unchanged() {
             return current;
@@ -109,6 +123,12 @@ impl Watched {
         report(&self.name, &snapshot);
         self.published.send_replace(snapshot.clone());
         snapshot
+    }
+
+    /// The same without a look, and without waiting for one; nothing where that does not do.
+    pub fn seen_since(&self, since: Instant) -> Option<Arc<Snapshot>> {
+        let state = self.state.try_lock().ok()?;
+        (state.looked > since).then(|| self.current())
     }
 
     /// Says in the log what of its lifetime has not been said yet; how many lines that took.

@@ -93,6 +93,7 @@ impl Reach {
                     login: Some(target.user.clone()),
                     agent: caller.agent.clone(),
                     caller: caller.process,
+                    begun: std::time::Instant::now(),
                     deadline,
                 };
                 return Ok(self.open(request).await?);

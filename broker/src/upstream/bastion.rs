@@ -44,9 +44,13 @@ impl Bastion {
         let set = self.sets.of(ask, |way| (self.dial(way), ())).await?;
         let gate = self.sets.gate_to(None, &ask.node);
         let (set, gate) = (&set, &gate);
-        let lease = || async move {
-            let identity = usable(&set.watched).await?;
-            set.trunks.lease_to(gate, identity.generation, ask.deadline).await
+        let mut since = ask.begun;
+        let lease = || {
+            let begun = std::mem::replace(&mut since, std::time::Instant::now());
+            async move {
+                let identity = usable(&set.watched, begun).await?;
+                set.trunks.lease_to(gate, identity.generation, ask.deadline).await
+            }
         };
         forward::open(&self.peer(), &ask.node, target, lease, ask.deadline).await
     }

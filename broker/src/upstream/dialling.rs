@@ -13,7 +13,7 @@ pub(super) async fn as_newest<F>(watched: &Arc<Watched>, connect: impl FnOnce(Ar
 where
     F: Future<Output = Result<Connection, Failure>>,
 {
-    match usable(watched).await {
+    match usable(watched, std::time::Instant::now()).await {
         Ok(usable) => Dialled { generation: usable.generation, outcome: connect(usable.snapshot).await },
         Err(failure) => Dialled { generation: watched.current().generation, outcome: Err(failure) },
     }

@@ -14,7 +14,7 @@ pub(super) async fn open<F>(
     peer: &str,
     node: &NodeAddr,
     target: Target,
-    lease: impl Fn() -> F,
+    mut lease: impl FnMut() -> F,
     deadline: Instant,
 ) -> Result<Stream, Failure>
 where

@@ -208,7 +208,7 @@ impl<X> Sets<X> {
 impl<X> Set<X> {
     /// Makes sure that there is a trunk.
     async fn lease(&self, deadline: Instant) -> Result<(), Failure> {
-        let identity = usable(&self.watched).await?;
+        let identity = usable(&self.watched, std::time::Instant::now()).await?;
         self.trunks.lease(identity.generation, deadline).await.map(drop)
     }
 }
@@ -236,13 +236,18 @@ impl Usable {
     }
 }
 
-/// The newest identity, read again if its files changed.
+/// The identity as it was at `since` or later, read again if its files changed.
 ///
 /// # Errors
 /// It cannot be used, and what to type.
-pub(super) async fn usable(watched: &Arc<Watched>) -> Result<Usable, Failure> {
-    let watched = watched.clone();
-    let snapshot = off_the_loop(move || watched.refresh()).await?;
+pub(super) async fn usable(watched: &Arc<Watched>, since: std::time::Instant) -> Result<Usable, Failure> {
+    let snapshot = match watched.seen_since(since) {
+        Some(snapshot) => snapshot,
+        None => {
+            let watched = watched.clone();
+            off_the_loop(move || watched.refreshed_since(since)).await?
+        }
+    };
     snapshot.usable(unix_now()).map_err(|error| error.to_failure())?;
     Ok(Usable { generation: snapshot.generation, snapshot })
 }

@@ -60,12 +60,14 @@ impl Teleport {
         let Recording { logins, records } = &set.more;
         match &ask.node_login {
             Some(login) => logins.allow(login),
-            None => allow_all(logins, &set.watched).await,
+            None => allow_all(logins, &set.watched, ask).await,
         }
         let gate = self.sets.gate_to(self.cluster(ask), &ask.node);
         let mut offer_agent = records.load(Relaxed);
+        let mut since = ask.begun;
         loop {
-            let identity = usable(&set.watched).await?;
+            let identity = usable(&set.watched, since).await?;
+            since = std::time::Instant::now();
             let lease = set.trunks.lease_to(&gate, identity.generation, ask.deadline).await?;
             let request = self.request(ask);
             let opening = lease.connection().subsystem(&request, offer_agent || records.load(Relaxed));
@@ -188,8 +190,8 @@ fn addresses(settings: &config::Upstream) -> String {
 }
 
 /// A caller that does not say its login may use any the certificate names.
-async fn allow_all(logins: &Logins, watched: &Arc<Watched>) {
-    if let Ok(identity) = usable(watched).await {
+async fn allow_all(logins: &Logins, watched: &Arc<Watched>, ask: &Ask) {
+    if let Ok(identity) = usable(watched, ask.begun).await {
         identity.principals().iter().for_each(|login| logins.allow(login));
     }
 }

@@ -43,6 +43,21 @@ fn user(snapshot: &Snapshot) -> &str {
 }
 
 #[test]
+fn a_look_does_for_whoever_came_before_it_began() {
+    let place = Place::new();
+    let watched = place.watched();
+    let before = Instant::now();
+    assert!(watched.seen_since(before).is_none(), "that look was over when this one came");
+    watched.refresh();
+    place.put(2, "bob");
+    assert_eq!(user(&watched.seen_since(before).unwrap()), "alice");
+    assert_eq!(user(&watched.refreshed_since(before)), "alice", "no look of its own");
+    let after = Instant::now();
+    assert!(watched.seen_since(after).is_none());
+    assert_eq!(user(&watched.refreshed_since(after)), "bob");
+}
+
+#[test]
 fn what_does_not_change_is_not_read_again() {
     let place = Place::new();
     let watched = place.watched();

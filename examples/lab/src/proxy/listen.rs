@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use russh::server::{Config, run_stream};
 use ssh_key::public::KeyData;
+use tokio::io::BufReader;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -163,7 +164,8 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let config = Arc::clone(&identity.config);
     let connection = Connection::new(Arc::clone(&shared), identity);
     let channels = connection.channels();
-    match run_stream(config, stream, connection).await {
+    // Go's library reads through a buffer too; this one asks the system for each packet's length.
+    match run_stream(config, BufReader::new(stream), connection).await {
         Ok(session) => {
             tokio::select! {
                 ended = session => if let Err(error) = ended {
