@@ -22,12 +22,12 @@ pub(crate) fn run(words: &[OsString]) -> ExitCode {
     let call = match Invocation::parse(&words) {
         Ok(call) => call,
         // Usage, -V and -Q: what ssh says of these, it says best itself.
-        Err(_) => {
-            let voice = Voice { level: LogLevel::Info, file: None };
-            return hand_over(&words, Through::ItsOwnWay, &voice);
-        }
+        Err(_) => return hand_over(&words, Through::ItsOwnWay, &Voice::default()),
     };
-    let voice = voice(&call);
+    // The same for a log file that cannot be opened.
+    let Ok(voice) = voice(&call) else {
+        return hand_over(&words, Through::ItsOwnWay, &Voice::default());
+    };
     let Some(demand) = call.demands_real_ssh() else {
         let stdin = if call.stdin_is_null() { Stdin::Null } else { Stdin::Callers };
         return match exec::run(&words, stdin, &voice) {
@@ -72,10 +72,8 @@ fn hand_over(words: &[Word], through: Through, voice: &Voice) -> ExitCode {
 }
 
 /// As loud as the words say, and to where they say.
-fn voice(call: &Invocation) -> Voice {
-    // Where the file cannot be opened, the complaint about that goes to stderr as well.
-    let file = call.log_file().and_then(|path| {
-        OpenOptions::new().append(true).create(true).mode(0o600).open(path.as_os_str()).ok()
-    });
-    Voice { level: call.log_level().unwrap_or(LogLevel::Info), file }
+fn voice(call: &Invocation) -> std::io::Result<Voice> {
+    let open = |path: &Word| OpenOptions::new().append(true).create(true).mode(0o600).open(path.as_os_str());
+    let file = call.log_file().map(open).transpose()?;
+    Ok(Voice { level: call.log_level().unwrap_or(LogLevel::Info), file })
 }

@@ -15,6 +15,13 @@ pub(crate) struct Voice {
     pub(crate) file: Option<File>,
 }
 
+/// As ssh's, unasked.
+impl Default for Voice {
+    fn default() -> Self {
+        Self { level: LogLevel::Info, file: None }
+    }
+}
+
 impl Voice {
     /// What went wrong, and what to type.
     pub(crate) fn complain(&self, failure: &Failure) {

@@ -33,6 +33,7 @@ fn what_connects_to_nothing_is_answered_by_the_real_ssh() {
         &["-F", "/no/such/file", "-G", "worker"],
         &["-F", &config, "-oControlPath=/no/such/socket", "-O", "check", "worker"],
         &[],
+        &["-E", "/no/such/log", "worker", "true"],
         &["-z", "worker"],
         &["-p"],
         &["@worker"],
