@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use natssh_lab::processes::Process;
+use natssh_tests::tools::workspace;
 use natssh_tests::{Plan, Running, Said, World, need, run, until};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -261,4 +262,33 @@ fn a_hundred_small_answers_are_each_whole() {
         let status = natssh.wait().unwrap();
         assert_eq!((said.trim(), status.code(), status.signal()), (n.to_string().as_str(), Some(0), None));
     }
+}
+
+/// The Python of PROTOCOL.md, as it stands there.
+#[test]
+fn the_client_of_the_protocols_description_works() {
+    need!("ssh", "sshd", "python3");
+    let world = Plan::new().start();
+    let prose = std::fs::read_to_string(workspace().join("PROTOCOL.md")).unwrap();
+    let blocks = prose.split("```python\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let client: String = blocks.collect();
+    let story = r#"
+import sys
+path, config = sys.argv[1:]
+assert connect(path, "worker:22").recv(4) == b"SSH-"
+assert run(path, ["-F", config, "worker", "cat; printf err >&2; exit 3"], b"in\0") == (3, b"in\0", b"err")
+many = bytes(range(256)) * 40000
+assert run(path, ["-F", config, "worker", "cat"], many) == (0, many, b"")
+assert run(path, ["-F", config, "worker", "kill -9 $$"])[0] == 255
+for words, sentence in [(["-F", config, "-A", "worker", "true"], "-A"), (["-F", config, "-s", "worker", "no"], "no subsystem")]:
+    try:
+        run(path, words)
+    except OSError as error:
+        assert sentence in str(error), error
+    else:
+        raise AssertionError(words)
+"#;
+    let mut python = world.command("python3");
+    python.args(["-c", &format!("{client}{story}")]).arg(world.socket()).arg(world.ssh_config_path());
+    run(python).ok();
 }

@@ -244,7 +244,14 @@ mod tests {
     use crate::FailureKind;
     use proptest::prelude::*;
 
-    /// The same bytes stand in PROTOCOL.md, for those who write clients.
+    /// PROTOCOL.md is what clients are written from.
+    #[track_caller]
+    fn is_in_the_prose(bytes: &[u8]) {
+        let hex: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let row = format!("| `{}` |", hex.join(" "));
+        assert!(include_str!("../../../PROTOCOL.md").contains(&row), "PROTOCOL.md lacks {row}");
+    }
+
     #[test]
     fn frames_are_these_bytes() {
         let client: [(FromClient<'_>, &[u8]); 4] = [
@@ -257,6 +264,7 @@ mod tests {
             let mut encoded = Vec::new();
             frame.encode(&mut encoded);
             assert_eq!(encoded, bytes);
+            is_in_the_prose(bytes);
             assert_eq!(FromClient::decode(bytes), Ok(Some((frame, bytes.len()))));
         }
         let broker: [(FromBroker<'_>, &[u8]); 6] = [
@@ -271,6 +279,7 @@ mod tests {
             let mut encoded = Vec::new();
             frame.encode(&mut encoded);
             assert_eq!(encoded, bytes);
+            is_in_the_prose(bytes);
             assert_eq!(FromBroker::decode(bytes), Ok(Some((frame, bytes.len()))));
         }
         assert_eq!(FromBroker::output_header(Output::Stderr, 1), *b"\x12\0\0\0\x01");
