@@ -6,7 +6,7 @@ use super::agent::{AgentKey, key_of};
 use super::error::{FileFault, IdentityError};
 use super::files::{Content, Files};
 use super::keys::{certificate_beside, parse_key, read_certificate};
-use super::private_key;
+use super::{ATTEMPTS, PAUSE, RECENT, private_key};
 use ssh_key::public::KeyData;
 use ssh_key::{Certificate, PrivateKey, PublicKey};
 use std::ffi::OsString;
@@ -41,16 +41,37 @@ pub enum Private {
 
 impl KeyFile {
     /// Reads a key, and the certificate beside it where `beside` says so; nothing where there is no such file.
+    /// Files that are just being rewritten are read again, for at most a fifth of a second.
     #[must_use]
     pub fn read(path: &Path, beside: bool) -> Option<Self> {
-        let mut files = Files::default();
-        let (mut public, private) = read_halves(&mut files, path);
-        if public.is_none() {
-            public = read_public(&mut files, &with_suffix(path, ".pub"));
+        for attempt in 1.. {
+            let mut files = Files::default();
+            let found = Self::read_once(&mut files, path, beside);
+            let torn = files.torn() || found.as_ref().is_some_and(Self::disagrees);
+            if attempt >= ATTEMPTS || !torn || !files.changed_within(RECENT) {
+                return found;
+            }
+            std::thread::sleep(PAUSE);
         }
-        let certificate = beside.then(|| read_user_certificate(&certificate_beside(path))).flatten();
+        unreachable!("the last attempt returns")
+    }
+
+    fn read_once(files: &mut Files, path: &Path, beside: bool) -> Option<Self> {
+        let (mut public, private) = read_halves(files, path);
+        if public.is_none() {
+            public = read_public(files, &with_suffix(path, ".pub"));
+        }
+        let certificate = beside.then(|| certificate_in(files, &certificate_beside(path))).flatten();
         let nothing = public.is_none() && certificate.is_none() && matches!(private, Private::Absent);
-        (!nothing).then_some(Self { path: path.into(), public, certificate, private })
+        (!nothing).then(|| Self { path: path.into(), public, certificate, private })
+    }
+
+    /// Whether the certificate is for another key, as between two steps of who renews both.
+    fn disagrees(&self) -> bool {
+        match (&self.public, &self.certificate) {
+            (Some(public), Some(certificate)) => public.key_data() != certificate.public_key(),
+            _ => false,
+        }
     }
 
     /// What can be shown of it: the key, then its certificate.
@@ -60,17 +81,25 @@ impl KeyFile {
         self.public.clone().into_iter().chain(certificate)
     }
 
-    /// Whether its private half is of this key.
+    /// Whether its private half is of this key, as far as can be told.
     #[must_use]
     pub fn holds(&self, key: &KeyData) -> bool {
-        self.shows().any(|shown| shown.key_data() == key)
+        match (&self.public, &self.certificate) {
+            (Some(public), _) => public.key_data() == key,
+            (None, Some(certificate)) => certificate.public_key() == key,
+            (None, None) => false,
+        }
     }
 }
 
 /// A user's certificate; nothing where there is none in the file.
 #[must_use]
 pub fn read_user_certificate(path: &Path) -> Option<Certificate> {
-    let read = read_certificate(&mut Files::default(), path, "");
+    certificate_in(&mut Files::default(), path)
+}
+
+fn certificate_in(files: &mut Files, path: &Path) -> Option<Certificate> {
+    let read = read_certificate(files, path, "");
     let read = read.inspect_err(|error| tracing::debug!(%error, "a certificate is passed over"));
     let certificate = read.ok().flatten().filter(|certificate| certificate.cert_type().is_user());
     certificate.map(|certificate| *certificate)

@@ -3,8 +3,9 @@
 //! Each costs the server one attempt (`MaxAuthTries`, 6 by default), and a key that it accepts is signed with only
 //! then. How many are shown is the caller's to say.
 
-use super::callbacks::{BY_SERVER, Callbacks, Shared};
+use super::callbacks::{BY_SERVER, Callbacks};
 use super::offer::KeyOffer;
+use super::shared::Shared;
 use super::signer::Signer;
 use russh::client::{AuthResult, Handle};
 use russh::keys::{Algorithm, HashAlg};

@@ -6,20 +6,18 @@
 
 use super::agent::Offer;
 use super::host_key::Presented;
-use super::inbox::{End, Kept};
-use super::mailbox::{Keeping, Mailbox};
+use super::inbox::Kept;
+use super::mailbox::Mailbox;
 use super::outputs::Exit;
-use super::refused_open::RefusedOpens;
-use natssh_wire::{Failure, FailureKind};
+use super::shared::{How, Shared};
+use super::words::describe;
+use natssh_wire::Failure;
 use russh::client::{ChannelOpenHandle, DisconnectReason, Handler, Msg, Session};
 use russh::keys::{Algorithm, PublicKeyOrCertificate};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Sig};
-use std::collections::HashMap;
 use std::io::ErrorKind;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
-use tokio::sync::watch;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 /// Decides whether the server's key is the expected one.
 pub type HostCheck = Box<dyn Fn(&Presented<'_>) -> Result<(), Failure> + Send>;
@@ -29,150 +27,6 @@ pub(super) const BY_SERVER: &str = "the server ended the connection: ";
 
 /// The kind of extended data that there is (RFC 4254, 5.2).
 const STDERR: u32 = 1;
-
-/// How a connection ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ended {
-    /// Why; lower case, no full stop.
-    pub reason: Arc<str>,
-    /// Channels that were open on it.
-    pub channels: usize,
-    /// How long the quietest of them had been silent, where the server closed in good order.
-    pub silence: Option<Duration>,
-}
-
-/// Who ended a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum How {
-    /// The server, in good order.
-    ByServer,
-    /// Nobody: it broke, or this side cut it.
-    Broken,
-}
-
-/// One channel.
-struct Entry {
-    mailbox: Mailbox,
-    /// Whether its opener has it: bytes, and even its end, can come before.
-    claimed: bool,
-}
-
-impl Entry {
-    fn new(keeping: &Keeping) -> Self {
-        Self { mailbox: keeping.mailbox(), claimed: false }
-    }
-}
-
-/// What the callbacks and the connection's owner share.
-pub(super) struct Shared {
-    channels: Mutex<HashMap<ChannelId, Entry>>,
-    keeping: Keeping,
-    /// How the connection ended, once it has.
-    pub(super) ended: watch::Sender<Option<Ended>>,
-    /// Why the server's key was refused: the library itself says only "unknown key".
-    pub(super) refused: Mutex<Option<Failure>>,
-    /// Channels that the server did not open.
-    pub(super) refused_opens: RefusedOpens,
-    /// The identification the server sent.
-    pub(super) server: OnceLock<String>,
-    /// Set by the first stream that offers the agent; until then the server may not ask for it.
-    pub(super) agent_offered: AtomicBool,
-    /// True when the server proved its key with SHA-1 RSA.
-    pub(super) sha1: AtomicBool,
-    /// Packets that came for its channels: signs of life.
-    pub(super) arrivals: AtomicU64,
-}
-
-impl Shared {
-    pub(super) fn new(keeping: Keeping) -> Arc<Self> {
-        Arc::new(Self {
-            channels: Mutex::default(),
-            keeping,
-            ended: watch::Sender::new(None),
-            refused: Mutex::new(None),
-            refused_opens: RefusedOpens::default(),
-            server: OnceLock::new(),
-            agent_offered: AtomicBool::new(false),
-            sha1: AtomicBool::new(false),
-            arrivals: AtomicU64::new(0),
-        })
-    }
-
-    /// The server has confirmed a channel: bytes can follow at once.
-    fn confirmed(&self, id: ChannelId) {
-        self.lock().entry(id).or_insert_with(|| Entry::new(&self.keeping));
-    }
-
-    /// Where the bytes of a channel go; nowhere once this side has closed it.
-    fn mailbox(&self, id: ChannelId) -> Option<Mailbox> {
-        self.arrivals.fetch_add(1, Ordering::Relaxed);
-        self.lock().get(&id).map(|entry| entry.mailbox.clone())
-    }
-
-    /// Hands a channel to its opener; none once the connection has ended.
-    pub(super) fn claim(&self, id: ChannelId) -> Option<Mailbox> {
-        let mut channels = self.lock();
-        // The opener hears of the confirmation a little before the callback does.
-        let entry = channels.entry(id).or_insert_with(|| Entry::new(&self.keeping));
-        entry.claimed = true;
-        let mailbox = entry.mailbox.clone();
-        let over = self.ended.borrow().is_some();
-        if over || mailbox.ended() {
-            channels.remove(&id);
-        }
-        (!over || mailbox.ended()).then_some(mailbox)
-    }
-
-    /// The server has closed a channel.
-    fn closed(&self, id: ChannelId) {
-        let mut channels = self.lock();
-        let Some(entry) = channels.get(&id) else { return };
-        entry.mailbox.end(End::Closed);
-        if entry.claimed {
-            channels.remove(&id);
-        }
-    }
-
-    /// Channels that are open now.
-    pub(super) fn channels(&self) -> usize {
-        self.lock().len()
-    }
-
-    /// How long the quietest channel has been silent.
-    pub(super) fn silence(&self) -> Option<Duration> {
-        self.lock().values().filter_map(|entry| entry.mailbox.silence()).max()
-    }
-
-    /// Forgets a channel that this side has closed.
-    pub(super) fn forget(&self, id: ChannelId) {
-        self.lock().remove(&id);
-    }
-
-    /// This side ends the connection.
-    pub(super) fn give_up(&self, reason: &str) {
-        self.finish(reason, How::Broken);
-    }
-
-    fn finish(&self, reason: &str, how: How) {
-        if self.ended.borrow().is_some() {
-            return;
-        }
-        let reason: Arc<str> = reason.into();
-        // Told under the lock: nobody claims a channel in between.
-        let mut open = self.lock();
-        let channels: Vec<Mailbox> = open.drain().map(|(_, entry)| entry.mailbox).collect();
-        let silence = channels.iter().filter_map(Mailbox::silence).max().filter(|_| how == How::ByServer);
-        self.ended.send_replace(Some(Ended { reason: reason.clone(), channels: channels.len(), silence }));
-        drop(open);
-        for mailbox in channels {
-            mailbox.end(End::Cut(reason.clone()));
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ChannelId, Entry>> {
-        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// The library's handler for one connection.
 pub(super) struct Callbacks {
@@ -356,40 +210,4 @@ impl Handler for Callbacks {
         }
         Ok(())
     }
-}
-
-/// The library's errors in words that mean something to a person.
-pub(super) fn describe(error: &russh::Error) -> String {
-    use russh::Error as E;
-    match error {
-        E::Disconnect | E::HUP | E::SendError | E::RecvError => {
-            "the connection was closed by the other side".into()
-        }
-        E::IO(io) if is_closed(io.kind()) => "the connection was closed by the other side".into(),
-        E::IO(io) => io.to_string(),
-        E::KeepaliveTimeout => "the server stopped answering".into(),
-        E::NoCommonAlgo { kind, theirs, .. } => {
-            format!("no common {kind:?} algorithm; the server offers {}", theirs.join(", "))
-        }
-        E::Version => "the server's first line is not SSH-2.0".into(),
-        other => other.to_string(),
-    }
-}
-
-/// A peer that closed is one state, whatever the system saw of it.
-fn is_closed(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
-}
-
-/// A failure to get through the handshake.
-pub(super) fn handshake_failure(peer: &str, shared: &Shared, error: &russh::Error) -> Failure {
-    if let Some(failure) = shared.refused.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        return failure;
-    }
-    let kind = match error {
-        russh::Error::IO(io) if io.kind() == ErrorKind::InvalidData => FailureKind::Protocol,
-        russh::Error::IO(_) | russh::Error::Disconnect | russh::Error::HUP => FailureKind::Unreachable,
-        _ => FailureKind::Protocol,
-    };
-    Failure::new(kind, format!("{peer} broke off the SSH handshake: {}", describe(error)))
 }

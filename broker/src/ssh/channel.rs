@@ -1,7 +1,7 @@
 //! One channel of a connection: bytes both ways.
 
-use super::callbacks::Shared;
 use super::inbox::{End, Inbox};
+use super::shared::Shared;
 use bytes::Bytes;
 use russh::client::Msg;
 use russh::{ChannelId, ChannelWriteHalf};

@@ -1,8 +1,8 @@
 //! A session channel (RFC 4254, 6): one command, and bytes both ways.
 
-use super::callbacks::Shared;
 use super::channel::Gone;
 use super::outputs::{Event, Outputs};
+use super::shared::Shared;
 use bytes::Bytes;
 use russh::client::Msg;
 use russh::{ChannelId, ChannelWriteHalf, Sig};

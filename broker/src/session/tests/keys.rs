@@ -261,3 +261,36 @@ async fn short_rsa_keys_are_neither_shown_nor_believed() {
     let Err(NotOpened::Failed(failure)) = refused else { panic!("{refused:?}") };
     assert!(failure.message.contains("1024 bits"), "{failure}");
 }
+
+#[tokio::test]
+async fn a_server_that_speaks_what_natssh_does_not_is_left_to_ssh() {
+    let Some(sshd) = Sshd::start("KexAlgorithms sntrup761x25519-sha512@openssh.com").await else { return };
+    let reason = reason(&sshd, &sshd.target()).await;
+    assert!(reason.contains("no common Kex algorithm; the server offers sntrup761"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_key_is_not_shown() {
+    let Some(sshd) = Sshd::start("").await else { return };
+    let (authority, other) = (sshd.path("authority"), sshd.path("other"));
+    write_key(&authority, &ed25519(50));
+    write_key(&other, &ed25519(51));
+    certify(&other, &authority);
+    std::fs::rename(sshd.path("other-cert.pub"), sshd.path("id-cert.pub")).unwrap();
+    assert_eq!(ours(&sshd.target()).await, [user_key().fingerprint(HashAlg::Sha256).to_string()]);
+}
+
+#[tokio::test]
+async fn a_certificate_opens_a_session_until_its_end() {
+    let Some(sshd) = Sshd::start("TrustedUserCAKeys AUTHORITY").await else { return };
+    let (authority, id) = (sshd.path("authority"), sshd.path("certified"));
+    write_key(&authority, &ed25519(50));
+    write_key(&id, &ed25519(51));
+    let mut target = sshd.target();
+    let (public, validity) = (id.with_extension("pub"), "20200101:20300101");
+    let words = ["-q", "-s", authority.to_str().unwrap(), "-I", "id", "-n", &target.user, "-V", validity];
+    assert_eq!(ssh_keygen(words.into_iter().chain([public.to_str().unwrap()])), "");
+    target.proof.keys = vec![id];
+    let proof = sshd.open(&target).await.unwrap().proof().unwrap();
+    assert!(proof.valid_before.is_some_and(|end| end > 1_890_000_000));
+}

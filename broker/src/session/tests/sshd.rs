@@ -26,7 +26,8 @@ pub(crate) struct Sshd {
 }
 
 impl Sshd {
-    /// Nothing where OpenSSH's server is not installed, or cannot run for want of its own folder.
+    /// By these lines, in which `AUTHORITY` is a file of the test's folder. Nothing where OpenSSH's server is not
+    /// installed, or cannot run for want of its own folder.
     pub(crate) async fn start(lines: &str) -> Option<Self> {
         let program = ["/usr/sbin/sshd", "/usr/local/sbin/sshd", "/usr/bin/sshd"]
             .into_iter()
@@ -41,6 +42,7 @@ impl Sshd {
         write(&path("id"), pem(&user_key()));
         write(&path("id.pub"), public_line(&user_key()));
         fs::create_dir(path("stores")).unwrap();
+        let lines = lines.replace("AUTHORITY", path("authority.pub").to_str().unwrap());
         let config = format!(
             "{lines}\nHostKey {}\nAuthorizedKeysFile {}\nUsePAM no\nPidFile none\nStrictModes no\nPasswordAuthentication no\n\
              KbdInteractiveAuthentication no\nLogLevel VERBOSE\nAcceptEnv LC_*\nMaxStartups 100\nPrintMotd no\n",

@@ -1,0 +1,170 @@
+//! Opening channels of a connection.
+
+use super::channel::Channel;
+use super::command::CommandChannel;
+use super::connect::Connection;
+use super::mailbox::Mailbox;
+use super::refused_open::RefusedOpen;
+use super::words::describe;
+use natssh_wire::NodeAddr;
+use russh::client::Msg;
+use russh::{ChannelId, ChannelWriteHalf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::sync::oneshot;
+
+/// What a server is asked to connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A host and port, resolved and dialled by the server.
+    Tcp(NodeAddr),
+    /// A unix socket on the server.
+    Socket(String),
+}
+
+/// Why a stream was not opened. Nothing has run on the node.
+#[derive(Debug, PartialEq, Eq)]
+pub enum OpenError {
+    /// The server said no; the text it gave, which may be empty.
+    Refused(String),
+    /// The server gave no channel at all.
+    NoChannel(RefusedOpen),
+    /// The connection ended under it.
+    Lost(String),
+}
+
+impl Connection {
+    /// Opens a session channel with a subsystem on it; `agent` offers the agent first.
+    /// If the caller stops waiting, the channel is closed, also when its confirmation comes late.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn subsystem(self: &Arc<Self>, name: &str, agent: bool) -> Result<Channel, OpenError> {
+        let (connection, name) = (self.clone(), name.to_owned());
+        see_through(|mut caller| async move {
+            let opened = connection.open_subsystem(&name, agent, &mut caller).await;
+            drop(caller.send(opened));
+        })
+        .await
+    }
+
+    /// Asks the server to connect to `target` and opens a channel to it (RFC 4254, 7.2;
+    /// `direct-streamlocal` is in OpenSSH's PROTOCOL, 2.4).
+    /// If the caller stops waiting, the channel is closed, also when its confirmation comes late.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; never `Refused`.
+    pub async fn direct(self: &Arc<Self>, target: Target) -> Result<Channel, OpenError> {
+        let connection = self.clone();
+        see_through(|caller| async move { drop(caller.send(connection.open_direct(target).await)) }).await
+    }
+
+    /// Opens a session channel, on which nothing runs yet.
+    /// If the caller stops waiting, the channel is closed, also when its confirmation comes late.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; never `Refused`.
+    pub async fn command(self: &Arc<Self>) -> Result<CommandChannel, OpenError> {
+        let connection = self.clone();
+        see_through(|caller| async move { drop(caller.send(connection.open_command().await)) }).await
+    }
+
+    async fn open_command(&self) -> Result<CommandChannel, OpenError> {
+        let (id, mailbox, write) = self.claim(self.handle.channel_open_session().await).await?;
+        let outputs = mailbox.outputs().ok_or_else(unfit)?;
+        Ok(CommandChannel::new(id, outputs, write, self.shared.clone()))
+    }
+
+    async fn open_direct(&self, target: Target) -> Result<Channel, OpenError> {
+        let opened = match target {
+            // The originator is for the server's log alone.
+            Target::Tcp(node) => {
+                let port = u32::from(node.port);
+                self.handle.channel_open_direct_tcpip(node.host, port, "127.0.0.1", 0).await
+            }
+            Target::Socket(path) => self.handle.channel_open_direct_streamlocal(path).await,
+        };
+        self.channel(opened).await
+    }
+
+    async fn open_subsystem(
+        &self,
+        name: &str,
+        agent: bool,
+        caller: &mut oneshot::Sender<Result<Channel, OpenError>>,
+    ) -> Result<Channel, OpenError> {
+        let channel = self.channel(self.handle.channel_open_session().await).await?;
+        let lost = |error: russh::Error| self.lost(&error);
+        if agent {
+            self.shared.agent_offered.store(true, Ordering::Relaxed);
+            channel.offer_agent().await.map_err(lost)?;
+        }
+        channel.request_subsystem(name).await.map_err(lost)?;
+        let answer = tokio::select! {
+            answer = channel.inbox().answered() => answer,
+            () = caller.closed() => return Err(OpenError::Lost("nobody waits for it any more".into())),
+        };
+        match answer {
+            Ok(true) => Ok(channel),
+            Ok(false) => Err(OpenError::Refused(channel.inbox().stderr())),
+            Err(_) => match &*self.shared.ended.borrow() {
+                Some(ended) => Err(OpenError::Lost(ended.reason.to_string())),
+                None => Err(OpenError::Refused(channel.inbox().stderr())),
+            },
+        }
+    }
+
+    /// What the library opened, as a channel of ours.
+    async fn channel(&self, opened: Result<russh::Channel<Msg>, russh::Error>) -> Result<Channel, OpenError> {
+        let (id, mailbox, write) = self.claim(opened).await?;
+        let inbox = mailbox.inbox().ok_or_else(unfit)?;
+        Ok(Channel::new(id, inbox, write, self.shared.clone()))
+    }
+
+    /// The parts of a channel that the library opened.
+    async fn claim(
+        &self,
+        opened: Result<russh::Channel<Msg>, russh::Error>,
+    ) -> Result<(ChannelId, Mailbox, ChannelWriteHalf<Msg>), OpenError> {
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(russh::Error::ChannelOpenFailure(reason)) => {
+                return Err(OpenError::NoChannel(self.shared.refused_opens.explain(reason.into()).await));
+            }
+            Err(other) => return Err(self.lost(&other)),
+        };
+        let id = opened.id();
+        let (read, write) = opened.split();
+        // With this half alive, the library would wait for its reader before it calls back.
+        drop(read);
+        match self.shared.claim(id) {
+            Some(mailbox) => Ok((id, mailbox, write)),
+            None => Err(self.lost(&russh::Error::Disconnect)),
+        }
+    }
+
+    fn lost(&self, error: &russh::Error) -> OpenError {
+        match &*self.shared.ended.borrow() {
+            Some(ended) => OpenError::Lost(ended.reason.to_string()),
+            None => OpenError::Lost(describe(error)),
+        }
+    }
+}
+
+/// Runs an opening in a task that outlives an impatient caller: dropping the
+/// library's future would leak the channel.
+async fn see_through<T: Send + 'static, F>(
+    open: impl FnOnce(oneshot::Sender<Result<T, OpenError>>) -> F,
+) -> Result<T, OpenError>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (sender, receiver) = oneshot::channel();
+    tokio::spawn(open(sender));
+    receiver.await.unwrap_or(Err(OpenError::Lost("the connection ended".into())))
+}
+
+/// A connection keeps bytes for one kind of channel.
+fn unfit() -> OpenError {
+    OpenError::Lost("the connection is for another kind of channel".into())
+}
