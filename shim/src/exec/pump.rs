@@ -12,7 +12,7 @@ use natssh_wire::frame::pieces::{Piece, Pieces};
 use natssh_wire::frame::{BadFrame, FromBroker, FromClient, Output};
 use natssh_wire::head::decode_failure;
 use natssh_wire::{Failure, FailureKind};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
@@ -20,8 +20,12 @@ use std::time::{Duration, Instant};
 
 /// What is read at once: about what a unix socket holds.
 const READ: usize = 128 << 10;
-/// What both outputs together may leave unread: the window that ssh grants a server.
-const HELD: usize = 2 << 20;
+/// What is held of both outputs for a reader that is merely slower.
+const SLOW: usize = 256 << 10;
+/// And for one that has stopped: the window that ssh grants a server, so that the other output goes on as with ssh.
+const STOPPED: usize = 2 << 20;
+/// A reader that takes nothing for so long has stopped.
+const PAUSE: Duration = Duration::from_millis(100);
 /// A broker that still sends such an output has not read so: the command does not read its input, which is before
 /// that in the socket. It is left then; ssh would have its output end it.
 const STUCK: Duration = Duration::from_secs(1);
@@ -115,7 +119,8 @@ impl<'v> Pump<'v> {
         let goes_on = self.end.is_none();
         let mut wanted = vec![(Who::Signals, PollFd::new(&self.signals, PollFlags::IN))];
         let mut socket = PollFlags::empty();
-        socket.set(PollFlags::IN, goes_on && self.held() < HELD);
+        let has_room = self.has_room();
+        socket.set(PollFlags::IN, goes_on && has_room);
         socket.set(PollFlags::OUT, !self.outbox.is_empty());
         if !socket.is_empty() {
             wanted.push((Who::Broker, PollFd::new(&self.socket, socket)));
@@ -129,7 +134,10 @@ impl<'v> Pump<'v> {
             }
         }
         let (who, mut fds): (Vec<Who>, Vec<PollFd<'_>>) = wanted.into_iter().unzip();
-        poll(&mut fds, None)?;
+        // Room may come with time alone.
+        let look_again = Timespec { tv_sec: 0, tv_nsec: i64::from(PAUSE.subsec_nanos()) };
+        let waits_for_room = goes_on && !has_room && self.held() < STOPPED;
+        poll(&mut fds, waits_for_room.then_some(&look_again))?;
         let ready = who.into_iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty());
         Ok(ready.map(|(who, _)| who).collect())
     }
@@ -139,7 +147,7 @@ impl<'v> Pump<'v> {
             Who::Signals => {}
             Who::Broker => {
                 self.send();
-                if self.end.is_none() && self.held() < HELD {
+                if self.end.is_none() && self.has_room() {
                     self.receive();
                 }
             }
@@ -155,6 +163,12 @@ impl<'v> Pump<'v> {
     /// Bytes that the outputs have not taken.
     fn held(&self) -> usize {
         self.stdout.held() + self.stderr.held()
+    }
+
+    /// Whether more of the outputs may be read.
+    fn has_room(&self) -> bool {
+        let have_stopped = self.stdout.stuck().max(self.stderr.stuck()) >= PAUSE;
+        self.held() < if have_stopped { STOPPED } else { SLOW }
     }
 
     /// Sends what the broker takes.

@@ -10,6 +10,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::io::{Errno, read, write};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
+use std::time::{Duration, Instant};
 
 /// What a pipe takes at once if it takes anything: `PIPE_BUF` of pipe(7).
 const SIP: usize = 4096;
@@ -80,12 +81,14 @@ pub(super) struct Sink {
     way: Way,
     held: Vec<u8>,
     taken: usize,
+    /// When it last took something, or began to take nothing.
+    last: Option<Instant>,
     is_closed: bool,
 }
 
 impl Sink {
     pub(super) fn of(fd: BorrowedFd<'static>) -> Self {
-        Self { fd, way: Way::of(fd, OFlags::WRONLY), held: Vec::new(), taken: 0, is_closed: false }
+        Self { fd, way: Way::of(fd, OFlags::WRONLY), held: Vec::new(), taken: 0, last: None, is_closed: false }
     }
 
     /// Writes bytes behind those that are held; holds what is not taken at once.
@@ -100,6 +103,7 @@ impl Sink {
         }
         if !self.is_closed && !bytes.is_empty() {
             self.held.extend_from_slice(bytes);
+            self.last.get_or_insert_with(Instant::now);
         }
     }
 
@@ -107,7 +111,10 @@ impl Sink {
     pub(super) fn flush(&mut self) {
         while self.held() > 0 {
             match self.try_write(&self.held[self.taken..]) {
-                Ok(count) => self.taken += count,
+                Ok(count) => {
+                    self.taken += count;
+                    self.last = Some(Instant::now());
+                }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => break,
                 Err(_) => {
@@ -120,6 +127,14 @@ impl Sink {
             self.held.drain(..self.taken);
             self.taken = 0;
         }
+        if self.held.is_empty() {
+            self.last = None;
+        }
+    }
+
+    /// For how long it has taken nothing of what waits for it.
+    pub(super) fn stuck(&self) -> Duration {
+        self.last.map_or(Duration::ZERO, |last| last.elapsed())
     }
 
     /// Bytes that wait for it.
