@@ -88,7 +88,14 @@ pub(super) struct Sink {
 
 impl Sink {
     pub(super) fn of(fd: BorrowedFd<'static>) -> Self {
-        Self { fd, way: Way::of(fd, OFlags::WRONLY), held: Vec::new(), taken: 0, last: None, is_closed: false }
+        Self {
+            fd,
+            way: Way::of(fd, OFlags::WRONLY),
+            held: Vec::new(),
+            taken: 0,
+            last: None,
+            is_closed: false,
+        }
     }
 
     /// Writes bytes behind those that are held; holds what is not taken at once.
