@@ -1,6 +1,6 @@
 //! The pool: sessions that are kept warm, and leased a command at a time.
 //!
-//! [`Ledger`] decides which session runs a command; this file does what it says. A lease is asked for with a
+//! `Ledger` decides which session runs a command; this file does what it says. A lease is asked for with a
 //! [`Target`] and with how to get there; whoever asks for the same gets the same sessions. One authentication
 //! is made on a cold node, whoever waits for it, and it outlives the caller who asked first. Nothing has run
 //! on a node before [`Leased::start`] has handed it over, so until then another session may be tried.

@@ -1,7 +1,7 @@
 //! What becomes of a call of ssh: natssh runs it, or the real ssh has to.
 //!
 //! The settings are what `ssh -G` says they are, OpenSSH's own parser and the user's own ssh; natssh
-//! reads no ssh_config. What comes out is a [`Target`](crate::target::Target), or the reason why
+//! reads no ssh_config. What comes out is a [`Target`], or the reason why
 //! natssh is not the one to do it. Nothing is dialled here.
 //!
 //! In the order of a request: `call` says what ssh is asked, `lookup` has the answer
