@@ -7,6 +7,7 @@
 //! [`Plan`], shares nothing with another, and takes everything down when it is
 //! dropped. What a story expects is read from the broker's JSON status.
 
+pub mod ansible;
 pub mod bytes;
 pub mod door;
 pub mod node;

@@ -3,13 +3,10 @@
 
 use natssh_lab::Fault;
 use natssh_lab::faults::NodeFault;
-use natssh_tests::{Plan, Running, Said, World, run, tools};
+use natssh_tests::ansible::{self, PATIENCE, demo, passed};
+use natssh_tests::{Plan, Running, Said, World, tools};
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
-
-/// Ansible itself takes its time with fifty nodes on a small machine.
-const PATIENCE: Duration = Duration::from_secs(240);
 
 #[test]
 fn the_demo_playbook_passes_on_both_nodes() {
@@ -67,38 +64,7 @@ fn fifty_forks_reach_fifty_nodes() {
     assert!(world.status().failures.is_empty(), "{:?}", world.status().failures);
 }
 
-/// How many hosts a playbook has passed on.
-#[track_caller]
-fn passed(said: &Said) -> usize {
-    let recap = said.ok();
-    let good = |line: &&str| line.contains("unreachable=0") && line.contains("failed=0");
-    recap.lines().filter(good).count()
-}
-
 /// Runs a program of Ansible with the fragment for all nodes.
 fn ansible(world: &World, program: &Path, words: &[&str]) -> Said {
-    let nodes = world.lab.status().expect("the lab answers").nodes;
-    let names: Vec<_> = nodes.iter().map(|node| node.name.as_str()).collect();
-    let fragment = world.path().join("natssh.conf");
-    let printed = run(world.natssh(&[&["ssh-config"], names.as_slice()].concat())).ok();
-    fs::write(&fragment, printed).expect("ours");
-    let mut command = world.command(program);
-    let lab: Vec<_> = world.lab.env().filter(|(name, _)| name.starts_with("LAB_")).collect();
-    let python = lab.iter().find(|(name, _)| *name == "LAB_PYTHON").map_or("", |(_, python)| python);
-    command
-        .envs(lab.iter().copied())
-        .env("ANSIBLE_HOME", world.path().join("ansible"))
-        .env("ANSIBLE_CONFIG", demo("ansible.cfg"))
-        .env("ANSIBLE_SSH_CONTROL_PATH_DIR", world.path().join("cp"))
-        // Half of the processes on both sides, so that this is no test of patience.
-        .env("ANSIBLE_PIPELINING", "1")
-        .env("ANSIBLE_SSH_COMMON_ARGS", format!("-F {}", fragment.display()))
-        .args(words)
-        .args(["-e", &format!("ansible_python_interpreter={python}"), "-u", world.login()]);
-    Running::start(command).end_within(PATIENCE)
-}
-
-/// A file of the demo.
-fn demo(name: &str) -> String {
-    tools::workspace().join("examples/demo").join(name).display().to_string()
+    Running::start(ansible::command(world, program, words)).end_within(PATIENCE)
 }
