@@ -115,6 +115,8 @@ pub struct Wishes {
     pub environment: Vec<(Vec<u8>, Vec<u8>)>,
     /// What is run.
     pub run: Run,
+    /// It is a shell that ssh would have run at a terminal, had there been one.
+    pub lacks_terminal: bool,
 }
 
 /// What is run on a node.

@@ -101,6 +101,7 @@ impl Meaning<'_> {
             Some("yes" | "true") => Some(FOR_EVER),
             _ => positive("controlpersist").map(|keep| keep.min(FOR_EVER)),
         };
+        let run = self.run()?;
         Ok(Wishes {
             connect_timeout: positive("connecttimeout"),
             alive: positive("serveraliveinterval").zip(count.filter(|count: &u32| *count > 0)),
@@ -110,13 +111,13 @@ impl Meaning<'_> {
                 self.printed.all("sendenv"),
                 self.printed.all("setenv"),
             ),
-            run: self.run()?,
+            lacks_terminal: run == Run::Shell && self.may_have_terminal(),
+            run,
         })
     }
 
     /// What is run, unless it wants what natssh has not.
     fn run(&self) -> Result<Run, String> {
-        let requested = self.printed.one("requesttty");
         match (&self.call.command, self.printed.one("remotecommand").filter(|command| !command.is_empty())) {
             (Some(name), _) if self.call.is_subsystem => match String::from_utf8(name.clone()) {
                 Ok(name) => Ok(Run::Subsystem(name)),
@@ -124,11 +125,15 @@ impl Meaning<'_> {
             },
             (Some(command), _) => Ok(Run::Command(command.clone())),
             (None, Some(command)) => Ok(Run::Command(command.as_bytes().to_vec())),
-            (None, None) if requested != Some("false") && requested != Some("no") && self.at_a_terminal() => {
+            (None, None) if self.may_have_terminal() && self.at_a_terminal() => {
                 Err("a shell at a terminal wants a terminal".into())
             }
             (None, None) => Ok(Run::Shell),
         }
+    }
+
+    fn may_have_terminal(&self) -> bool {
+        !matches!(self.printed.one("requesttty"), Some("false" | "no"))
     }
 
     fn at_a_terminal(&self) -> bool {

@@ -58,7 +58,10 @@ fn inputs() -> Vec<Case> {
     let scripts = ["echo one\nexit 4\n", "cat\nfed to cat\n", "exit", "echo no line's end"];
     for script in scripts {
         let stdin = Stdin::Pipe(script.as_bytes().to_vec());
-        cases.push(Case::new(&format!("a shell fed {script:?}"), &["-T"], "").words(&[]).stdin(stdin));
+        for (name, options) in [("-T", &["-T"][..]), ("no option", &[]), ("-q", &["-q"])] {
+            let name = format!("a shell with {name}, fed {script:?}");
+            cases.push(Case::new(&name, options, "").words(&[]).stdin(stdin.clone()));
+        }
     }
     cases
 }

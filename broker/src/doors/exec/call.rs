@@ -21,6 +21,8 @@ use tokio::time::{Instant, timeout};
 const MORE_TRIES: u32 = 1;
 /// A client reads its last frames within this.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// As ssh says it (ssh.c), which runs the shell all the same.
+const NO_TERMINAL: &str = "Pseudo-terminal will not be allocated because stdin is not a terminal.";
 
 /// What is to be run, where and for whom.
 pub(super) struct Call {
@@ -112,10 +114,11 @@ impl Call {
         let level = Invocation::parse(&self.words).ok().and_then(|call| call.log_level());
         let level = level.unwrap_or(LogLevel::Info);
         let line = format!("natssh: the command runs on a session to {}", self.peer());
-        let warning = leased.session().warning().filter(|_| level >= LogLevel::Info);
-        let warning = warning.map(|line| FromBroker::Debug(0, line));
+        let said = level >= LogLevel::Info;
+        let no_terminal = (said && self.wishes.lacks_terminal).then_some(FromBroker::Debug(0, NO_TERMINAL));
+        let warning = leased.session().warning().filter(|_| said).map(|line| FromBroker::Debug(0, line));
         let line = (level.debug() >= 1).then_some(FromBroker::Debug(1, &line));
-        let frames: Vec<_> = warning.into_iter().chain(line).collect();
+        let frames: Vec<_> = no_terminal.into_iter().chain(warning).chain(line).collect();
         frames.is_empty() || client.tell(&frames).await
     }
 
