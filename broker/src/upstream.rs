@@ -10,6 +10,7 @@ mod idle;
 mod ledger;
 mod outage;
 mod prompt;
+mod raw;
 mod sets;
 mod teleport;
 mod trunk;
@@ -20,6 +21,7 @@ pub use bastion::Bastion;
 pub use command::{Around, Command, Lines, Pipes, Process, Processes};
 pub use direct::{Direct, OpenStream};
 pub use hop::{Hop, HopMeans};
+pub use raw::Raw;
 pub use sets::Identities;
 pub use teleport::Teleport;
 pub use trunks::Lease;
@@ -160,15 +162,24 @@ impl Stream {
     ///
     /// # Errors
     /// There are no descriptors left.
-    pub fn into_session(self, carried: Carried) -> io::Result<(UnixStream, Shaken)> {
-        let (ours, theirs) = UnixStream::pair()?;
+    pub fn into_session(self, carried: Carried) -> io::Result<(Raw, Shaken)> {
         let (shaken, told) = oneshot::channel();
+        // Who gives up says nothing, and is through as well.
+        let through = async { drop(told.await) };
+        if let Self::Tcp(socket, counted) = self {
+            let counted = Arc::new(counted);
+            let tcp = raw::Tcp::new(socket, counted.clone(), carried);
+            tokio::spawn(async move {
+                through.await;
+                counted.handshake().over();
+            });
+            return Ok((Raw::Tcp(Box::new(tcp)), Shaken(shaken)));
+        }
+        let (ours, theirs) = UnixStream::pair()?;
         tokio::spawn(async move {
-            // Who gives up says nothing, and is through as well.
-            let shaken = async { drop(told.await) };
-            self.carry_own(theirs, Bytes::new(), &Traffic::part_of(&carried.traffic), shaken).await;
+            self.carry_own(theirs, Bytes::new(), &Traffic::part_of(&carried.traffic), through).await;
         });
-        Ok((ours, Shaken(shaken)))
+        Ok((Raw::Socket(ours), Shaken(shaken)))
     }
 }
 
