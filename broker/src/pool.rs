@@ -6,11 +6,13 @@
 //! on a node before [`Leased::start`] has handed it over, so until then another session may be tried.
 
 mod act;
+mod channels;
 mod key;
 mod lease;
 mod ledger;
 mod line;
 mod node;
+mod opening;
 mod refusal;
 mod report;
 mod shelf;

@@ -1,23 +1,16 @@
 //! Does what the ledgers say. What is decided under the lock is done when it is open again.
 
 use super::key::Key;
-use super::ledger::{AHEAD_ON_TELEPORT, Command, Facts, On, SessionId};
+use super::ledger::{Command, On, SessionId};
 use super::line::{Line, Opener};
-use super::refusal::{Refused, Stamp, stamp};
 use super::shelf::{Ahead, Answer, Claim, Kept, Missed, Shelf};
 use super::{Leased, MOST_SESSIONS, Pool, State};
-use crate::failures::{record, unix_now};
-use crate::session::{Health, NotOpened};
-use crate::ssh::{Ended, OpenError};
+use crate::session::NotOpened;
 use natssh_wire::{Failure, FailureKind, NodeAddr};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
-
-/// How Teleport's nodes identify themselves.
-const TELEPORT: &str = "SSH-2.0-Teleport";
 
 /// What is to be done without the lock.
 pub(super) enum Deed<S: Line> {
@@ -33,6 +26,8 @@ pub(super) enum Deed<S: Line> {
     Hand(oneshot::Sender<Answer<S>>, Leased<S>),
     /// Or has not.
     Tell(oneshot::Sender<Answer<S>>, Missed),
+    /// Ask the node anything.
+    CatchUp(SessionId, Arc<S>, u64),
     /// Close a session.
     Close(Kept<S>),
 }
@@ -138,6 +133,9 @@ impl<S: Line> Shelf<S> {
                     Ahead::Pending(_) | Ahead::None => None,
                 }
             }
+            Command::CatchUp(id, closed) => {
+                Some(Deed::CatchUp(id, self.kept.get(&id)?.session.clone(), closed))
+            }
             Command::Close(id) => self.kept.remove(&id).map(Deed::Close),
             Command::Fail(who) => {
                 let why = self.why.clone().unwrap_or_else(|| draining().into());
@@ -184,237 +182,16 @@ impl<S: Line> Pool<S> {
                 // Who has left gives it back by dropping it.
                 Deed::Hand(to, leased) => drop(to.send(Ok(leased))),
                 Deed::Tell(to, missed) => drop(to.send(Err(missed))),
+                Deed::CatchUp(id, session, closed) => drop(tokio::spawn(async move {
+                    session.caught_up().await;
+                    pool.act(&key, |shelf, now| ((), shelf.ledger.caught_up(id, closed, now)));
+                })),
                 Deed::Close(kept) => {
                     drop(kept.ahead);
                     kept.session.close();
                 }
             }
         }
-    }
-
-    async fn open(
-        self: Arc<Self>,
-        key: Arc<Key>,
-        id: SessionId,
-        opener: Arc<dyn Opener<S>>,
-        deadline: Instant,
-    ) {
-        let before = {
-            let key = key.clone();
-            tokio::task::spawn_blocking(move || stamp(&key.target))
-        };
-        let begun = Instant::now();
-        // A panic in there must not leave a session opening for ever.
-        let opened = tokio::spawn(opener.open(deadline)).await.unwrap_or_else(|_| {
-            let text = format!("opening a session to {} failed inside natssh", key.peer());
-            Err(Failure::new(FailureKind::Internal, text).hint("natssh broker logs").into())
-        });
-        match opened {
-            Ok(session) => {
-                self.meter.opens.observe(begun.elapsed());
-                self.opened(&key, id, session);
-            }
-            Err(why) => {
-                self.meter.not_opened();
-                self.not_opened(&key, id, why, before.await.unwrap_or_default());
-            }
-        }
-    }
-
-    fn opened(self: &Arc<Self>, key: &Arc<Key>, id: SessionId, session: S) {
-        let session = Arc::new(session);
-        let watched = (session.ended(), session.health(), session.private());
-        let until = session.until().map(|until| Duration::from_secs(until.saturating_sub(unix_now())));
-        let teleport = session.server().starts_with(TELEPORT);
-        tracing::info!(peer = key.peer(), session = id, server = session.server(), "session opened");
-        self.act(key, |shelf, now| {
-            let facts = Facts {
-                expires: until.and_then(|until| now.checked_add(until)),
-                ahead_for: teleport.then_some(AHEAD_ON_TELEPORT),
-            };
-            (shelf.refused, shelf.why) = (None, None);
-            shelf.kept.insert(id, Kept { session, opened_at: unix_now(), seen: now, ahead: Ahead::None });
-            ((), shelf.ledger.opened(id, facts, now))
-        });
-        let (pool, key) = (Arc::downgrade(self), key.clone());
-        tokio::spawn(async move {
-            let (mut ended, mut health, mut private) = watched;
-            loop {
-                let news = news(&mut ended, &mut health, &mut private).await;
-                let Some(pool) = pool.upgrade() else { return };
-                match news {
-                    News::Ended(reason) => return pool.lost(&key, id, &reason),
-                    News::Answers(answers) => pool.answers(&key, id, answers),
-                    News::Stalled(stalled) => {
-                        pool.act(&key, |shelf, now| ((), shelf.ledger.stalled(id, stalled, now)));
-                    }
-                }
-            }
-        });
-    }
-
-    fn not_opened(self: &Arc<Self>, key: &Arc<Key>, id: SessionId, why: NotOpened, stamp: Stamp) {
-        self.act(key, |shelf, now| {
-            if let NotOpened::Failed(failure) = &why {
-                tracing::debug!(peer = key.peer(), reason = failure.message, "session not opened");
-                shelf.last_failure = Some(record(node(key).as_ref(), upstream(key), failure, unix_now()));
-            }
-            shelf.refused = Refused::after(shelf.refused.take(), stamp, &why, now);
-            // With the time of the next attempt, where there is one.
-            let refused = shelf.refused.as_ref().filter(|refused| refused.until() > now);
-            shelf.why = Some(refused.map_or(why, |refused| refused.said().clone()));
-            ((), shelf.ledger.not_opened(id, now))
-        });
-    }
-
-    fn answers(self: &Arc<Self>, key: &Arc<Key>, id: SessionId, answers: bool) {
-        let news = self.act(key, |shelf, now| shelf.ledger.answers(id, answers, now));
-        if news && answers {
-            tracing::info!(peer = key.peer(), session = id, "session answers again");
-        } else if news {
-            tracing::warn!(peer = key.peer(), session = id, "session does not answer");
-        }
-    }
-
-    fn lost(self: &Arc<Self>, key: &Arc<Key>, id: SessionId, reason: &str) {
-        let kept = self.act(key, |shelf, now| {
-            let taken = shelf.ledger.entries().iter().find(|entry| entry.id == id).map(|entry| entry.taken);
-            if let Some(running) = taken {
-                tracing::info!(peer = key.peer(), session = id, running, reason, "session ended");
-            }
-            if let Some(running) = taken.filter(|running| *running > 0) {
-                let commands = if running == 1 { "command" } else { "commands" };
-                let text =
-                    format!("a session to {} ended with {running} {commands} running: {reason}", key.peer());
-                let failure = Failure::new(FailureKind::Cut, text).hint("natssh status");
-                self.meter.cut(running.into());
-                self.failures.record(node(key).as_ref(), upstream(key), &failure);
-                shelf.last_failure = Some(record(node(key).as_ref(), upstream(key), &failure, unix_now()));
-            }
-            (shelf.kept.remove(&id), shelf.ledger.ended(id, now))
-        });
-        // Not under the lock.
-        drop(kept);
-    }
-
-    /// A channel for somebody is open, or is not.
-    fn hand(
-        self: &Arc<Self>,
-        key: &Arc<Key>,
-        line: Arc<S>,
-        claim: Claim<S>,
-        opened: Result<S::Channel, OpenError>,
-    ) {
-        let Claim { place, to } = claim;
-        let answer = match opened {
-            Ok(channel) => Ok(Leased::new(self, key, place.session, line, channel)),
-            Err(OpenError::NoChannel(said)) => {
-                let refusal = self.act(key, |shelf, now| {
-                    let (refusal, commands) = shelf.ledger.refused(place, now);
-                    (Some(refusal), commands)
-                });
-                match refusal {
-                    Some(refusal) => Err(Missed::Refused(refusal, said.to_string())),
-                    None => Err(Missed::Lost(said.to_string())),
-                }
-            }
-            Err(OpenError::Lost(reason) | OpenError::Refused(reason)) => {
-                self.act(key, |shelf, now| ((), shelf.ledger.closed(place.session, false, now)));
-                Err(Missed::Lost(reason))
-            }
-        };
-        drop(to.send(answer));
-    }
-
-    async fn open_ahead(self: Arc<Self>, key: Arc<Key>, id: SessionId, session: Arc<S>, number: u64) {
-        let opened = session.clone().channel().await;
-        match self.put_ahead(&key, id, number, opened) {
-            Arrived::Kept => {}
-            Arrived::Claimed(claim, opened) => self.hand(&key, session, claim, opened),
-            Arrived::Failed(OpenError::NoChannel(_)) => {
-                self.act(&key, |shelf, now| ((), shelf.ledger.ahead_refused(id, now)));
-            }
-            Arrived::Failed(OpenError::Lost(_) | OpenError::Refused(_)) => self.ahead_closed(&key, id),
-            Arrived::Unwanted(opened) => {
-                drop(opened);
-                session.caught_up().await;
-                self.ahead_closed(&key, id);
-            }
-        }
-    }
-
-    /// Puts a channel that was opened ahead where it is wanted.
-    fn put_ahead(
-        &self,
-        key: &Arc<Key>,
-        id: SessionId,
-        number: u64,
-        opened: Result<S::Channel, OpenError>,
-    ) -> Arrived<S> {
-        let mut state = self.lock();
-        let Some(shelf) = state.shelves.get_mut(key) else { return Arrived::Unwanted(opened) };
-        if let Some(claim) = shelf.claims.remove(&number) {
-            return Arrived::Claimed(claim, opened);
-        }
-        let slot = shelf.kept.get_mut(&id).map(|kept| &mut kept.ahead);
-        let slot = slot.filter(|ahead| matches!(ahead, Ahead::Pending(pending) if *pending == number));
-        match (slot, opened) {
-            (Some(slot), Ok(channel)) => {
-                *slot = Ahead::Open(channel);
-                Arrived::Kept
-            }
-            (Some(slot), Err(error)) => {
-                *slot = Ahead::None;
-                Arrived::Failed(error)
-            }
-            (None, opened) => Arrived::Unwanted(opened),
-        }
-    }
-
-    fn ahead_closed(self: &Arc<Self>, key: &Arc<Key>, id: SessionId) {
-        self.act(key, |shelf, now| ((), shelf.ledger.ahead_closed(id, now)));
-    }
-}
-
-/// What becomes of a channel that was opened ahead.
-enum Arrived<S: Line> {
-    /// It waits for whoever comes next.
-    Kept,
-    /// Somebody waits for it.
-    Claimed(Claim<S>, Result<S::Channel, OpenError>),
-    /// There is none.
-    Failed(OpenError),
-    /// It was given up while it was on its way.
-    Unwanted(Result<S::Channel, OpenError>),
-}
-
-/// What is heard of a session.
-enum News {
-    Ended(Arc<str>),
-    Answers(bool),
-    Stalled(bool),
-}
-
-async fn news(
-    ended: &mut watch::Receiver<Option<Ended>>,
-    health: &mut watch::Receiver<Health>,
-    private: &mut watch::Receiver<bool>,
-) -> News {
-    let over = || News::Ended("it was closed".into());
-    tokio::select! {
-        biased;
-        gone = ended.wait_for(Option::is_some) => {
-            let reason = gone.ok().and_then(|gone| gone.as_ref().map(|ended| ended.reason.clone()));
-            reason.map_or_else(over, News::Ended)
-        }
-        heard = health.changed() => match heard {
-            Ok(()) => News::Answers(*health.borrow_and_update() == Health::Good),
-            Err(_) => over(),
-        },
-        heard = private.changed() => match heard {
-            Ok(()) => News::Stalled(*private.borrow_and_update()),
-            Err(_) => over(),
-        },
     }
 }
 

@@ -55,6 +55,10 @@ impl<S: Line> Drop for Leased<S> {
             (self.pool.clone(), self.key.clone(), self.session, self.line.clone());
         let closed = S::is_closed(&channel);
         drop(channel);
+        if line.ended().borrow().is_some() {
+            // Whoever watches over it strikes it out, with the commands that were on it.
+            return;
+        }
         let give_back = move |left_behind: bool| {
             pool.act(&key, |shelf, now| ((), shelf.ledger.closed(session, left_behind, now)));
         };

@@ -65,6 +65,8 @@ pub(super) struct Place {
     pub on: On,
     /// How many others the session had when this one was asked for: what a refusal teaches.
     pub others: u32,
+    /// How many of its channels had been closed by then: an answer says that the node has let go of these.
+    pub closed: u64,
 }
 
 /// What the caller is to do.
@@ -79,6 +81,8 @@ pub(super) enum Command {
     OpenAhead(SessionId),
     /// Close the channel opened ahead; ends with [`Ledger::ahead_closed`].
     GiveUpAhead(SessionId),
+    /// Ask the node anything; answered by [`Ledger::caught_up`] with that number.
+    CatchUp(SessionId, u64),
     /// Close the session, which is out of the books.
     Close(SessionId),
     /// Who waited waits no more: no session could be opened.
@@ -186,10 +190,30 @@ impl Ledger {
         if ahead { vec![Command::OpenAhead(id)] } else { Vec::new() }
     }
 
+    /// The node has opened the channel of a place.
+    pub(super) fn answered(&mut self, place: Place, now: Instant) -> Vec<Command> {
+        self.caught_up(place.session, place.closed, now)
+    }
+
+    /// The channel opened ahead is open, and nobody has been granted it.
+    pub(super) fn ahead_opened(&mut self, id: SessionId, now: Instant) -> Vec<Command> {
+        let closed = self.entry(id).and_then(|entry| entry.ahead).map(|ahead| ahead.closed);
+        closed.map_or_else(Vec::new, |closed| self.caught_up(id, closed, now))
+    }
+
+    /// The node has answered something that was sent when so many channels had been closed.
+    pub(super) fn caught_up(&mut self, id: SessionId, closed: u64, now: Instant) -> Vec<Command> {
+        if let Some(entry) = self.entry(id) {
+            entry.caught_up(closed);
+        }
+        self.settle(now)
+    }
+
     /// The node refused the channel of a place, which is given back with this.
     pub(super) fn refused(&mut self, place: Place, now: Instant) -> (Refusal, Vec<Command>) {
         if let Some(entry) = self.entry(place.session) {
             entry.give_back(now);
+            entry.caught_up(place.closed);
         }
         let refusal = self.learn(place.session, place.others);
         (refusal, self.settle(now))
@@ -197,26 +221,32 @@ impl Ledger {
 
     /// The node refused the channel opened ahead, and nobody had been granted it.
     pub(super) fn ahead_refused(&mut self, id: SessionId, now: Instant) -> Vec<Command> {
-        let others = self.entry(id).and_then(|entry| entry.ahead.take()).map(|ahead| ahead.others);
-        if let Some(others) = others {
-            self.learn(id, others);
+        if let Some(entry) = self.entry(id)
+            && let Some(ahead) = entry.ahead.take()
+        {
+            entry.caught_up(ahead.closed);
+            self.learn(id, ahead.others);
         }
         self.settle(now)
     }
 
     /// The channel opened ahead is closed: given up, or by the node.
     pub(super) fn ahead_closed(&mut self, id: SessionId, now: Instant) -> Vec<Command> {
-        if let Some(entry) = self.entry(id) {
-            entry.ahead = None;
+        if let Some(entry) = self.entry(id)
+            && entry.ahead.take().is_some()
+        {
+            entry.closed += 1;
         }
         self.settle(now)
     }
 
-    /// A channel that somebody had been granted is closed. What was left behind on the node still counts
-    /// there, so a refusal on that session says nothing about others.
+    /// A channel that somebody had been granted is closed. The node lets go of it only when it has read all
+    /// that it was sent by then. What was left behind there still counts, so a refusal on that session says
+    /// nothing about others.
     pub(super) fn closed(&mut self, id: SessionId, left_behind: bool, now: Instant) -> Vec<Command> {
         if let Some(entry) = self.entry(id) {
             entry.give_back(now);
+            entry.closed += 1;
             entry.left_behind |= left_behind;
         }
         self.settle(now)
@@ -323,6 +353,7 @@ impl Ledger {
             self.entries.push(Entry::opening(self.last, self.generation, now));
             commands.push(Command::Open(self.last));
         }
+        commands.extend(self.entries.iter_mut().filter_map(Entry::catch_up));
         self.entries.retain(|entry| {
             let over = entry.health == Health::Draining && entry.taken == 0;
             if over {
@@ -364,9 +395,7 @@ impl Ledger {
     /// A session with so many channels took no other.
     fn learn(&mut self, id: SessionId, others: u32) -> Refusal {
         let Some(entry) = self.entry(id) else { return Refusal::Full };
-        // Those that were closed since the question was asked may have counted when it was answered.
-        let others = others.max(entry.in_flight());
-        entry.limit = entry.limit.min(others);
+        let others = entry.refused(others);
         let left_behind = entry.left_behind;
         if others == 0 {
             entry.drain();

@@ -1,6 +1,6 @@
 //! What the ledger knows of one session.
 
-use super::{Facts, MAX_AGE, On, Place, Use};
+use super::{Command, Facts, MAX_AGE, On, Place, Use};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -26,6 +26,8 @@ pub(in crate::pool) struct Ahead {
     since: Instant,
     /// How many channels the session had when it was asked for.
     pub(super) others: u32,
+    /// How many of the session's channels had been closed by then.
+    pub(super) closed: u64,
     /// It is being closed, and counts until it is.
     given_up: bool,
 }
@@ -51,6 +53,14 @@ pub(in crate::pool) struct Entry {
     pub alone: bool,
     /// Channels it takes.
     pub(super) limit: u32,
+    /// The most that counted at a time since there was at most one, or since a refusal.
+    peak: u32,
+    /// Channels of it that are closed.
+    pub(super) closed: u64,
+    /// Of these, those that the node certainly counts no more.
+    let_go: u64,
+    /// The node has been asked something, to know of more.
+    asking: bool,
     /// Processes may have stayed behind on the node, which counts them.
     pub(super) left_behind: bool,
     idle_since: Instant,
@@ -70,6 +80,10 @@ impl Entry {
             stalled: false,
             alone: false,
             limit: 0,
+            peak: 0,
+            closed: 0,
+            let_go: 0,
+            asking: false,
             left_behind: false,
             idle_since: now,
             expires: None,
@@ -87,9 +101,26 @@ impl Entry {
         self.ahead_for = facts.ahead_for;
     }
 
-    /// Channels that count, whoever has them.
+    /// Channels that count, whoever has them, and whoever had them until the node has let go.
     pub(in crate::pool) fn in_flight(&self) -> u32 {
-        self.taken + u32::from(self.ahead.is_some())
+        let lingering = u32::try_from(self.closed - self.let_go).unwrap_or(u32::MAX);
+        self.taken.saturating_add(u32::from(self.ahead.is_some())).saturating_add(lingering)
+    }
+
+    /// The node has read all that was sent when so many channels were closed.
+    pub(super) fn caught_up(&mut self, closed: u64) {
+        self.let_go = self.let_go.max(closed);
+        self.asking &= self.let_go < closed;
+    }
+
+    /// A question to the node, where closed channels may take the last places. sshd frees a place when it is
+    /// through with what it has read at once: an open that comes right behind a close can still be refused.
+    pub(super) fn catch_up(&mut self) -> Option<Command> {
+        let short =
+            self.health == Health::Open && self.let_go < self.closed && self.in_flight() >= self.limit;
+        let ask = short && !self.asking;
+        self.asking |= ask;
+        ask.then_some(Command::CatchUp(self.id, self.closed))
     }
 
     /// When it was used last, if nobody uses it now.
@@ -118,24 +149,40 @@ impl Entry {
     /// Takes a place; there must be one.
     pub(super) fn take(&mut self, how: Use) -> Place {
         let ahead = self.ahead.take_if(|ahead| !ahead.given_up);
-        let others = ahead.map_or(self.in_flight(), |ahead| ahead.others);
+        let (others, closed) =
+            ahead.map_or((self.in_flight(), self.closed), |ahead| (ahead.others, ahead.closed));
         self.taken += 1;
         self.total += 1;
+        self.peak = self.peak.max(self.in_flight());
         self.alone = how == Use::Alone;
-        Place { session: self.id, on: if ahead.is_some() { On::Ahead } else { On::New }, others }
+        Place { session: self.id, on: if ahead.is_some() { On::Ahead } else { On::New }, others, closed }
     }
 
     pub(super) fn give_back(&mut self, now: Instant) {
         self.taken = self.taken.saturating_sub(1);
         self.idle_since = now;
         self.alone &= self.taken > 0;
+        if self.in_flight() <= 1 {
+            self.peak = self.in_flight();
+        }
+    }
+
+    /// How many channels it had at most when it took no other, where it had `others` when that was asked for.
+    /// Opens may overtake each other on their way.
+    pub(super) fn refused(&mut self, others: u32) -> u32 {
+        let most = others.max(self.in_flight()).max(self.peak.saturating_sub(1));
+        self.peak = self.in_flight();
+        self.limit = self.limit.saturating_sub(1).min(most);
+        most
     }
 
     /// Books a channel opened ahead, if there is none and room for one.
     pub(super) fn open_ahead(&mut self, now: Instant) -> bool {
-        let room = self.health == Health::Open && self.ahead.is_none() && self.taken < self.limit;
+        let room = self.health == Health::Open && self.ahead.is_none() && self.in_flight() < self.limit;
         if room {
-            self.ahead = Some(Ahead { since: now, others: self.taken, given_up: false });
+            let (others, closed) = (self.in_flight(), self.closed);
+            self.ahead = Some(Ahead { since: now, others, closed, given_up: false });
+            self.peak = self.peak.max(self.in_flight());
         }
         room
     }

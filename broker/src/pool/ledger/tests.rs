@@ -13,17 +13,29 @@ fn warm(now: Instant) -> (Ledger, SessionId) {
     let mut ledger = Ledger::default();
     let asked = ledger.ask(0, Use::Shared, KEEP, now);
     assert_eq!(asked, [Command::Open(1)]);
-    assert_eq!(ledger.opened(1, Facts::default(), now), [granted(0, On::New, 0)]);
+    assert_eq!(plain(ledger.opened(1, Facts::default(), now)), [granted(0, On::New, 0)]);
     assert_eq!(ledger.closed(1, false, now), []);
+    assert_eq!(ledger.caught_up(1, 1, now), []);
     (ledger, 1)
 }
 
+/// On session 1, whatever was closed there.
 fn granted(who: WaiterId, on: On, others: u32) -> Command {
-    Command::Grant(who, Place { session: 1, on, others })
+    Command::Grant(who, Place { session: 1, on, others, closed: 0 })
+}
+
+/// The same commands, with no word of what was closed.
+fn plain(mut commands: Vec<Command>) -> Vec<Command> {
+    for command in &mut commands {
+        if let Command::Grant(_, place) = command {
+            place.closed = 0;
+        }
+    }
+    commands
 }
 
 fn ask(ledger: &mut Ledger, who: WaiterId, now: Instant) -> Vec<Command> {
-    ledger.ask(who, Use::Shared, KEEP, now)
+    plain(ledger.ask(who, Use::Shared, KEEP, now))
 }
 
 #[test]
@@ -73,6 +85,8 @@ fn on_teleport_a_channel_opened_ahead_is_given_up_and_counts_until_it_is_closed(
     assert_eq!(ledger.entries()[0].in_flight(), 2);
     assert_eq!(ask(&mut ledger, 1, later), [granted(1, On::New, 2)]);
     ledger.ahead_closed(1, later);
+    assert_eq!(ledger.entries()[0].in_flight(), 3);
+    ledger.caught_up(1, 1, later);
     assert_eq!(ledger.entries()[0].in_flight(), 2);
 }
 
@@ -86,7 +100,7 @@ fn a_refusal_teaches_how_many_channels_a_session_takes() {
     assert_eq!((refusal, then), (Refusal::Full, vec![]));
     assert_eq!(ledger.ask_again(2, Use::Shared, now), [Command::Open(2)]);
     let then = ledger.opened(2, Facts::default(), now);
-    assert_eq!(then, [Command::Grant(2, Place { session: 2, on: On::New, others: 0 })]);
+    assert_eq!(then, [Command::Grant(2, Place { session: 2, on: On::New, others: 0, closed: 0 })]);
     // The next session is believed to take one as well.
     assert_eq!(ask(&mut ledger, 3, now), [Command::Open(3)]);
     assert_eq!(ledger.started(1, now), [], "and no room for one ahead");
@@ -98,6 +112,7 @@ fn a_refusal_on_a_session_with_processes_left_behind_says_nothing_about_others()
     let (mut ledger, id) = warm(now);
     ask(&mut ledger, 1, now);
     ledger.closed(id, true, now);
+    ledger.caught_up(id, 2, now);
     let [Command::Grant(2, place)] = ask(&mut ledger, 2, now)[..] else { panic!("no place") };
     let (refusal, then) = ledger.refused(place, now);
     assert_eq!((refusal, then), (Refusal::Useless, vec![Command::Close(1)]));
@@ -108,16 +123,16 @@ fn a_refusal_on_a_session_with_processes_left_behind_says_nothing_about_others()
 fn who_wants_to_be_alone_is_and_the_others_go_elsewhere() {
     let now = Instant::now();
     let (mut ledger, id) = warm(now);
-    assert_eq!(ledger.ask(1, Use::Alone, KEEP, now), [granted(1, On::New, 0)]);
+    assert_eq!(plain(ledger.ask(1, Use::Alone, KEEP, now)), [granted(1, On::New, 0)]);
     assert_eq!(ask(&mut ledger, 2, now), [Command::Open(2)]);
     // The bulk is over first: the session is like any other again.
-    assert_eq!(ledger.closed(id, false, now), [granted(2, On::New, 0)]);
+    assert_eq!(plain(ledger.closed(id, false, now)), [granted(2, On::New, 1)]);
     assert_eq!(ledger.ask(3, Use::Alone, KEEP, now), [], "the other session is on its way");
     let then = ledger.opened(2, Facts::default(), now);
-    assert_eq!(then, [Command::Grant(3, Place { session: 2, on: On::New, others: 0 })]);
+    assert_eq!(then, [Command::Grant(3, Place { session: 2, on: On::New, others: 0, closed: 0 })]);
     // Where no further session can be had, the company of others is better than nothing.
     assert_eq!(ledger.ask(4, Use::Alone, KEEP, now), [Command::Open(3)]);
-    assert_eq!(ledger.not_opened(3, now), [granted(4, On::New, 1)]);
+    assert_eq!(plain(ledger.not_opened(3, now)), [granted(4, On::New, 2)]);
 }
 
 #[test]
@@ -126,11 +141,12 @@ fn a_session_with_a_stopped_reader_or_without_an_answer_takes_nothing_new() {
     let (mut ledger, id) = warm(now);
     ledger.stalled(id, true, now);
     assert_eq!(ask(&mut ledger, 1, now), [Command::Open(2)]);
-    assert_eq!(ledger.stalled(id, false, now), [granted(1, On::New, 0)]);
+    assert_eq!(plain(ledger.stalled(id, false, now)), [granted(1, On::New, 0)]);
     assert_eq!(ledger.answers(id, false, now), (true, vec![]));
     assert_eq!(ask(&mut ledger, 2, now), [], "session 2 is still being opened");
     assert_eq!(ledger.answers(id, false, now), (false, vec![]));
-    assert_eq!(ledger.answers(id, true, now), (true, vec![granted(2, On::New, 1)]));
+    let (news, then) = ledger.answers(id, true, now);
+    assert_eq!((news, plain(then)), (true, vec![granted(2, On::New, 1)]));
 }
 
 #[test]
@@ -145,7 +161,7 @@ fn after_a_reset_the_next_command_authenticates_afresh_and_running_ones_finish()
     assert_eq!(ledger.reset(now), (1, vec![Command::Open(3)]));
     assert_eq!(ledger.opened(2, Facts::default(), now), [Command::Close(2)]);
     let then = ledger.opened(3, Facts::default(), now);
-    assert_eq!(then, [Command::Grant(2, Place { session: 3, on: On::New, others: 0 })]);
+    assert_eq!(then, [Command::Grant(2, Place { session: 3, on: On::New, others: 0, closed: 0 })]);
 }
 
 #[test]
@@ -182,6 +198,27 @@ fn the_last_session_is_kept_as_long_as_the_user_said_and_spares_a_minute() {
 }
 
 #[test]
+fn a_closed_channel_counts_until_the_node_has_answered_something_that_was_sent_later() {
+    let now = Instant::now();
+    let (mut ledger, id) = warm(now);
+    let [Command::Grant(1, place)] = ledger.ask(1, Use::Shared, KEEP, now)[..] else { panic!("no place") };
+    ask(&mut ledger, 2, now);
+    ledger.refused(Place { others: 1, ..place }, now);
+    // Two of the believed one: the node is asked once, however many want to know.
+    assert_eq!(ledger.closed(id, false, now), [Command::CatchUp(id, 2)]);
+    assert_eq!(ask(&mut ledger, 3, now), [Command::Open(2)]);
+    assert_eq!(plain(ledger.caught_up(id, 2, now)), [granted(3, On::New, 0)]);
+    // With room left, nothing is asked, and the next confirmation tells as much.
+    let (mut ledger, id) = warm(now);
+    ask(&mut ledger, 1, now);
+    assert_eq!(ledger.closed(id, false, now), []);
+    assert_eq!(ledger.entries()[0].in_flight(), 1);
+    let [Command::Grant(2, place)] = ledger.ask(2, Use::Shared, KEEP, now)[..] else { panic!("no place") };
+    ledger.answered(place, now);
+    assert_eq!(ledger.entries()[0].in_flight(), 1);
+}
+
+#[test]
 fn only_a_session_that_nobody_uses_is_evicted() {
     let now = Instant::now();
     let (mut ledger, id) = warm(now);
@@ -198,7 +235,8 @@ fn further_sessions_that_cannot_be_had_are_not_asked_for_without_a_pause() {
     (0..11).for_each(|who| drop(ask(&mut ledger, who, now)));
     assert_eq!(ledger.not_opened(2, now), [], "there is a session to wait for");
     assert_eq!(ask(&mut ledger, 11, now), []);
-    assert_eq!(ledger.closed(id, false, now), [granted(10, On::New, 9)]);
+    assert_eq!(ledger.closed(id, false, now), [Command::CatchUp(id, 2)]);
+    assert_eq!(plain(ledger.caught_up(id, 2, now)), [granted(10, On::New, 9)]);
     assert_eq!(ledger.tick(now + PAUSE), [Command::Open(3)]);
 }
 
@@ -212,7 +250,7 @@ fn a_draining_ledger_tells_who_waits_and_closes_what_is_idle() {
     (11..21).for_each(|who| drop(ask(&mut ledger, who, now)));
     ask(&mut ledger, 21, now);
     let then = ledger.drain(now);
-    assert_eq!(then, [Command::Fail(21)]);
+    assert_eq!(then, [Command::Fail(20), Command::Fail(21)]);
     assert_eq!(ledger.opened(3, Facts::default(), now), [Command::Close(3)]);
 }
 

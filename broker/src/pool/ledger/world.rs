@@ -5,6 +5,9 @@ use super::*;
 use proptest::sample::Index;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+/// sshd lets go of a channel when it is through with all that it has read at once, and answers after that.
+const LATER: Duration = Duration::from_millis(1);
+
 /// What happens to a world from outside.
 #[derive(Debug, Clone)]
 pub(super) enum Deed {
@@ -35,6 +38,8 @@ enum Event {
     Answered(SessionId, Opener, bool),
     Over(SessionId, WaiterId),
     AheadClosed(SessionId),
+    CaughtUp(SessionId, u64),
+    /// The node lets go of a channel: a moment after the close has arrived.
     Reaped(SessionId),
     Tick,
 }
@@ -171,7 +176,7 @@ impl World {
         self.run_for(KEEP + Duration::from_secs(5));
         assert!(self.ledger.entries().is_empty() && self.open.is_empty(), "left: {:?}", self.ledger);
         assert!(self.node.is_empty() && self.ledger.waiting() == 0);
-        assert!(self.ledger.limit <= CHANNELS && self.ledger.limit >= 1);
+        assert!(self.ledger.limit >= CHANNELS.min(self.max_sessions), "it believes in {}", self.ledger.limit);
     }
 
     fn on_one(&mut self, at: Index, deed: impl FnOnce(&mut Self, SessionId)) {
@@ -219,6 +224,9 @@ impl World {
                     if !self.unconfirmed.contains_key(&id) {
                         self.later(self.round_trip, Event::AheadClosed(id));
                     }
+                }
+                Command::CatchUp(id, closed) => {
+                    self.later(self.round_trip + LATER, Event::CaughtUp(id, closed));
                 }
                 Command::Close(id) => {
                     assert!(self.open.remove(&id), "{id} was not open");
@@ -283,7 +291,8 @@ impl World {
                 let Some(channels) = self.node.get_mut(&id) else { return };
                 let taken = *channels < self.max_sessions;
                 *channels += u32::from(taken);
-                self.later(self.round_trip - self.round_trip / 2, Event::Answered(id, opener, taken));
+                let back = self.round_trip - self.round_trip / 2;
+                self.later(back + LATER, Event::Answered(id, opener, taken));
             }
             Event::Answered(id, opener, taken) => self.answered(id, opener, taken),
             Event::Over(id, who) => {
@@ -292,10 +301,14 @@ impl World {
                 }
                 let Some((_, work)) = self.running.remove(&who) else { return };
                 match work.tidy {
-                    true => self.reap(id),
+                    true => self.later(self.round_trip / 2 + LATER, Event::Reaped(id)),
                     false => self.later(Duration::from_secs(60), Event::Reaped(id)),
                 }
                 let commands = self.ledger.closed(id, !work.tidy, self.now);
+                self.perform(commands);
+            }
+            Event::CaughtUp(id, closed) => {
+                let commands = self.ledger.caught_up(id, closed, self.now);
                 self.perform(commands);
             }
             Event::AheadClosed(id) => {
@@ -324,9 +337,15 @@ impl World {
             self.unconfirmed.remove(&id);
         }
         match (granted, taken) {
-            (Some((who, _)), true) => self.begin(id, who),
+            (Some((who, place)), true) => {
+                let commands = self.ledger.answered(place, self.now);
+                self.perform(commands);
+                self.begin(id, who);
+            }
             (Some((who, place)), false) => self.refused(place, who),
             (None, true) => {
+                let commands = self.ledger.ahead_opened(id, self.now);
+                self.perform(commands);
                 // Given up before it was confirmed: closed now.
                 let held = self.ledger.entries().iter().any(|entry| entry.id == id && entry.has_ahead());
                 if !held {
@@ -369,7 +388,8 @@ impl World {
         for entry in self.ledger.entries() {
             let taken = self.running.values().filter(|(session, _)| *session == entry.id).count();
             assert_eq!(entry.taken as usize, taken, "places of {entry:?}");
-            assert!(entry.health == Health::Opening || entry.in_flight() <= CHANNELS, "{entry:?}");
+            let counted = entry.taken + u32::from(entry.ahead.is_some());
+            assert!(entry.health == Health::Opening || counted <= CHANNELS, "{entry:?}");
             assert!(!entry.alone || entry.taken == 1, "{entry:?}");
         }
         assert_eq!(self.ledger.waiting(), self.waiting.len());
