@@ -42,6 +42,8 @@ demo: setup release ## See natssh work: two nodes behind a NAT and a real playbo
 	@examples/demo/run.sh
 
 bench: setup release ## Measure natssh against the nested ProxyCommand, side by side; JSON in bench-results/
+	@cargo build --locked --quiet --release -p natssh-tests --example in_process_exec
+	@ln -f $${CARGO_TARGET_DIR:-target}/release/examples/in_process_exec target/bin/
 	@PYTHONPATH=tests .venv/bin/python -m bench
 
 soak: setup release ## Mixed streams for MINUTES=60; says whether anything grew, picture in bench-results/

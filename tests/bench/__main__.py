@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import bastion, connections, report, shim, streams
+from . import bastion, commands, connections, report, shim, streams
 from .lab import ROOT, Lab
 from .measure import Row
 
@@ -25,6 +25,12 @@ def measure() -> Iterator[Row]:
         yield from connections.large_answer(lab, rounds=3)
     with Lab(rtt_ms=40) as lab:
         yield from connections.one_command(lab, target=0.65, rounds=ROUNDS)
+        yield from commands.far_away(lab, rounds=ROUNDS)
+    with commands.Node() as node:
+        yield from commands.on_loopback(node, rounds=ROUNDS)
+    with commands.Node() as node:
+        yield from commands.many_commands(node)
+        yield from commands.many_sessions(node)
     with bastion.Ground() as ground:
         yield from bastion.through(ground, rounds=ROUNDS)
         yield from bastion.openings(ground, opens=200)

@@ -28,7 +28,7 @@ const WINDOW: u32 = 8 << 20;
 
 /// What is read from the system at a time. The library asks for the four bytes of each packet's length,
 /// then for the packet, then whether there is more: with this, small packets cost one call and not three.
-const READ_AHEAD: usize = 16 << 10;
+const READ_AHEAD: usize = 4 << 10;
 
 /// With whom to connect, as whom, and what to trust.
 pub struct Hello {
