@@ -13,11 +13,14 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 /// How many `ssh -G` run at a time; those who wait often find their answer kept.
 const AT_A_TIME: usize = 4;
+/// Nobody waits longer for others: the real ssh asks for itself.
+const QUEUE: Duration = Duration::from_secs(8);
 
 /// Everything that is known about ssh's settings.
 pub(super) struct Lookup {
@@ -86,8 +89,9 @@ impl Lookup {
         if let Some(known) = self.kept(&key, around).await {
             return Ok(Found { known, basis, complaint: None });
         }
-        // Nobody closes it.
-        let _place = self.asking.acquire().await;
+        let Ok(_place) = timeout(QUEUE, self.asking.acquire()).await else {
+            return Err(NotFound::Unclear("too many calls ask ssh -G at once".into()));
+        };
         if let Some(known) = self.kept(&key, around).await {
             return Ok(Found { known, basis, complaint: None });
         }
