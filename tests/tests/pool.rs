@@ -197,8 +197,22 @@ fn a_refusal_is_asked_for_once_and_a_person_who_mends_it_is_believed() {
 #[test]
 fn twenty_nodes_and_many_commands_cost_one_authentication_each() {
     need!("sshd", "ssh");
+    assert_eq!(twenty_nodes(20, 20), 20);
+}
+
+#[test]
+#[ignore = "four thousand commands: make test-long"]
+fn twenty_nodes_two_hundred_commands_each_and_fifty_at_once() {
+    need!("sshd", "ssh");
+    twenty_nodes(50, 80);
+}
+
+/// So many callers at once, each with so many commands in a row on twenty nodes. No command fails, and each
+/// session has cost one authentication; says how many sessions there are.
+fn twenty_nodes(callers: usize, commands: usize) -> usize {
     let world = Plan::new().nodes(20).start();
     let config = world.ssh_config_path();
+    let config = config.to_str().expect("a plain path");
     let nodes: Vec<String> = (0..20)
         .map(|n| match n {
             0 => "control-plane".into(),
@@ -206,30 +220,28 @@ fn twenty_nodes_and_many_commands_cost_one_authentication_each() {
             n => format!("worker-{n}"),
         })
         .collect();
-    let callers: Vec<_> = (0..20usize)
-        .map(|caller| {
-            let commands: Vec<_> = (0..20usize)
-                .map(|n| {
+    std::thread::scope(|scope| {
+        for caller in 0..callers {
+            let (world, nodes) = (&world, &nodes);
+            scope.spawn(move || {
+                for n in 0..commands {
                     let node = &nodes[(caller + n) % nodes.len()];
-                    world.natssh(&["ssh", "-F", config.to_str().expect("plain"), node, &format!("echo {n}")])
-                })
-                .collect();
-            std::thread::spawn(move || {
-                for (n, command) in commands.into_iter().enumerate() {
-                    assert_eq!(run(command).ok(), format!("{n}\n"));
+                    let said = run(world.natssh(&["ssh", "-F", config, node, &format!("echo {n}")]));
+                    assert_eq!(said.ok(), format!("{n}\n"));
                 }
-            })
-        })
-        .collect();
-    for caller in callers {
-        caller.join().expect("no command failed");
-    }
+            });
+        }
+    });
     let sessions = sessions(&world);
-    assert_eq!(sessions.len(), 20, "{sessions:#?}");
-    assert_eq!(sessions.iter().map(|session| session.channels_total).sum::<u64>(), 400);
+    assert_eq!(
+        sessions.iter().map(|session| session.channels_total).sum::<u64>(),
+        (callers * commands) as u64
+    );
     let metrics =
         natssh_tests::door::ask(&world.socket(), "GET", "/metrics").expect("the broker answers").body;
-    assert!(metrics.contains("natssh_session_open_seconds_count 20\n"), "{metrics}");
+    let authenticated = format!("natssh_session_open_seconds_count {}\n", sessions.len());
+    assert!(metrics.contains(&authenticated), "{metrics}");
+    sessions.len()
 }
 
 #[test]
