@@ -28,6 +28,7 @@ def measure() -> Iterator[Row]:
         yield from commands.far_away(lab, rounds=ROUNDS)
     with commands.Node() as node:
         yield from commands.on_loopback(node, rounds=ROUNDS)
+        yield from commands.cold(node, rounds=ROUNDS)
     with commands.Node() as node:
         yield from commands.many_commands(node)
         yield from commands.many_sessions(node)
