@@ -51,6 +51,8 @@ pub struct Proof {
     pub only_these: bool,
     /// `IdentityAgent`, or the caller's `SSH_AUTH_SOCK`.
     pub agent: Option<PathBuf>,
+    /// The methods beside keys that ssh would go on to (RFC 4252's names): none under `BatchMode`, for one.
+    pub other_ways: Vec<&'static str>,
 }
 
 /// By what the node is recognised.

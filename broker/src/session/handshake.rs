@@ -76,11 +76,11 @@ where
     };
     let opened = Connection::open(stream, hello, deadline).await;
     let warning = trusted.settle().await?;
-    Ok((opened.map_err(|error| refusal(error, &peer, &proofs))?, warning))
+    Ok((opened.map_err(|error| refusal(error, &peer, &proofs, &target.proof.other_ways))?, warning))
 }
 
-/// What a refusal means for who asked.
-fn refusal(error: NotConnected, peer: &str, proofs: &Proofs) -> NotOpened {
+/// What a refusal means for who asked, and has `ways` beside keys.
+fn refusal(error: NotConnected, peer: &str, proofs: &Proofs, ways: &[&str]) -> NotOpened {
     let not = match error {
         NotConnected::Failed(failure) => return NotOpened::Failed(failure),
         NotConnected::NoAlgorithm(list) => {
@@ -89,7 +89,7 @@ fn refusal(error: NotConnected, peer: &str, proofs: &Proofs) -> NotOpened {
         NotConnected::NothingCommon(text) => return NotOpened::RealSsh(format!("{peer}: {text}")),
         NotConnected::NotAdmitted(not) => not,
     };
-    let other_ways = not.other_ways().collect::<Vec<_>>().join(", ");
+    let other_ways = not.other_ways().filter(|way| ways.contains(way)).collect::<Vec<_>>().join(", ");
     if not.wants_more {
         return NotOpened::RealSsh(format!("{peer} wants more than a key: {}", not.methods.join(", ")));
     }

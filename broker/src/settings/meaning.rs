@@ -151,7 +151,27 @@ impl Meaning<'_> {
             certificates: files("certificatefile", "CertificateFile")?,
             only_these: self.printed.one("identitiesonly") == Some("yes"),
             agent: self.agent()?,
+            other_ways: self.other_ways(),
         })
+    }
+
+    /// What ssh would try where no key is accepted. Without a person to ask, it asks for no password.
+    fn other_ways(&self) -> Vec<&'static str> {
+        let is_on = |keyword| self.printed.one(keyword).is_none_or(|value| value != "no" && value != "false");
+        let preferred = self.printed.one("preferredauthentications");
+        let is_preferred = |way: &str| preferred.is_none_or(|list| list.split(',').any(|one| one == way));
+        let asks = !matches!(self.printed.one("batchmode"), Some("yes" | "true"));
+        let ways = [
+            ("gssapi-with-mic", is_on("gssapiauthentication")),
+            ("hostbased", is_on("hostbasedauthentication")),
+            // By its older name before 8.7.
+            (
+                "keyboard-interactive",
+                asks && is_on("kbdinteractiveauthentication") && is_on("challengeresponseauthentication"),
+            ),
+            ("password", asks && is_on("passwordauthentication")),
+        ];
+        ways.into_iter().filter(|(way, on)| *on && is_preferred(way)).map(|(way, _)| way).collect()
     }
 
     /// `main` in ssh.c, behind "optionally set the SSH_AUTHSOCKET_ENV_NAME variable".

@@ -89,7 +89,8 @@ async fn what_ssh_would_do_is_what_natssh_does() {
     assert_eq!((target.host.as_str(), target.port, target.user.as_str()), ("web.example.com", 2222, "ops"));
     assert_eq!(target.way, Way::Route);
     let keys = vec![world.path("keys/ops")];
-    assert_eq!(target.proof, Proof { keys, certificates: vec![], only_these: true, agent: None });
+    let other_ways = target.proof.other_ways.clone();
+    assert_eq!(target.proof, Proof { keys, certificates: vec![], only_these: true, agent: None, other_ways });
     assert_eq!(
         target.trust,
         Trust {

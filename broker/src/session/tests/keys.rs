@@ -186,6 +186,10 @@ async fn what_a_person_could_still_type_is_left_to_ssh() {
     target.proof.keys.pop();
     let reason = reason(&sshd, &target).await;
     assert!(reason.ends_with("accepts none of the keys, and leaves password"), "{reason}");
+    // Under BatchMode ssh would ask nobody, and only burden the server again.
+    target.proof.other_ways.clear();
+    let failure = failure(&sshd, &target).await;
+    assert!(failure.message.contains("Permission denied (publickey,password)"), "{failure:?}");
 }
 
 #[tokio::test]

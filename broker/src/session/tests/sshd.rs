@@ -101,7 +101,11 @@ impl Sshd {
             user: user.trim().to_owned(),
             bind_address: None,
             way: Way::Route,
-            proof: Proof { keys: vec![self.path("id")], ..Proof::default() },
+            proof: Proof {
+                keys: vec![self.path("id")],
+                other_ways: vec!["keyboard-interactive", "password"],
+                ..Proof::default()
+            },
             trust: Trust {
                 alias: None,
                 user_files: vec![self.path("known_hosts")],

@@ -110,6 +110,7 @@ fn a_plain_call_means_what_ssh_would_do() {
                 certificates: vec![],
                 only_these: false,
                 agent: Some("/agent".into()),
+                other_ways: vec!["gssapi-with-mic", "hostbased", "keyboard-interactive", "password"],
             },
             trust: Trust {
                 alias: None,
@@ -256,4 +257,17 @@ fn a_least_size_of_keys_is_the_one_that_somebody_set() {
     assert_eq!(least("requiredrsasize 2048"), 2048);
     assert_eq!(least("requiredrsasize all"), u32::MAX);
     assert_eq!(least("requiredrsasize 1024"), 0, "ssh says so unasked");
+}
+
+#[test]
+fn what_is_left_beside_keys_is_what_ssh_would_try() {
+    let ways = |lines: &str| Case::with(lines).target().unwrap().proof.other_ways;
+    let usual = "gssapiauthentication yes\nhostbasedauthentication no\nkbdinteractiveauthentication yes\npasswordauthentication yes";
+    assert_eq!(ways(usual), ["gssapi-with-mic", "keyboard-interactive", "password"]);
+    assert_eq!(ways(&format!("{usual}\nbatchmode yes")), ["gssapi-with-mic"]);
+    // What Ansible says where it has no password.
+    let ansible = "gssapiauthentication yes\nhostbasedauthentication no\nkbdinteractiveauthentication no\npasswordauthentication no\n\
+        preferredauthentications gssapi-with-mic,gssapi-keyex,hostbased,publickey";
+    assert_eq!(ways(ansible), ["gssapi-with-mic"]);
+    assert_eq!(ways(&format!("{usual}\npreferredauthentications publickey,password")), ["password"]);
 }
