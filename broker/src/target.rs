@@ -3,6 +3,7 @@
 //! Values only. `settings` makes one of a request, `session` opens a connection by it, and the whole of it is
 //! the pool's key: whatever changes who one is or whom one trusts is in here, and nothing else is.
 
+use natssh_wire::ssh_words::LogLevel;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -119,6 +120,8 @@ pub struct Wishes {
     pub run: Run,
     /// It is a shell that ssh would have run at a terminal, had there been one.
     pub lacks_terminal: bool,
+    /// `LogLevel`: what is said beside the command's own output.
+    pub level: LogLevel,
 }
 
 /// What is run on a node.

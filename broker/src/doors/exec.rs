@@ -69,7 +69,7 @@ pub(super) async fn exec(
             return Ok(real_ssh(reason, true, host, port, user));
         }
     };
-    let call = Call { broker: broker.clone(), target, wishes, caller, deadline, words: asked.words };
+    let call = Call { broker: broker.clone(), target, wishes, caller, deadline };
     tokio::spawn(async move {
         if let Ok(upgraded) = upgrade.await {
             call.carry(upgraded, leased).await;

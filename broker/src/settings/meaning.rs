@@ -7,6 +7,7 @@ use super::environment;
 use super::expand::{Inexpandable, Tokens};
 use super::printed::Printed;
 use crate::target::{Algorithms, Proof, Run, Strict, Target, Trust, Way, Wishes};
+use natssh_wire::ssh_words::LogLevel;
 use natssh_wire::word::Word;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -113,6 +114,7 @@ impl Meaning<'_> {
             ),
             lacks_terminal: run == Run::Shell && self.may_have_terminal(),
             run,
+            level: self.printed.one("loglevel").and_then(LogLevel::named).unwrap_or_default(),
         })
     }
 

@@ -143,7 +143,7 @@ pub(super) const TABLE: &[Setting] = &[
     setting("KnownHostsCommand", Default, "it is the caller's program, run in the caller's environment"),
     setting("LocalCommand", Nothing, "only with PermitLocalCommand"),
     setting("LocalForward", Default, "natssh forwards no ports"),
-    setting("LogLevel", Nothing, "natssh has little to say; `-q` and `-v` are heard"),
+    setting("LogLevel", Native, "natssh has little to say"),
     setting("LogVerbose", Nothing, "what ssh says about itself"),
     setting("MACs", Native, "in that order, as far as natssh has them"),
     setting("NoHostAuthenticationForLocalhost", Only(NO), "natssh checks every host's key"),

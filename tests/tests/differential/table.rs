@@ -155,6 +155,7 @@ fn options() -> Vec<Case> {
         Case::new("-s with no such subsystem", &["-s"], "no-such-subsystem")
             .meant(Meant::OwnWords("natssh's own sentence")),
     );
+    cases.push(Case::new("-o LogLevel, where ssh has a remark", &["-o", "LogLevel=ERROR"], "").words(&[]));
     for level in ["-v", "-vv", "-vvv"] {
         cases.push(
             Case::new(level, &[level], "echo out; exit 3")

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use natssh_wire::frame::{BadFrame, FromBroker};
-use natssh_wire::ssh_words::{Invocation, LogLevel};
-use natssh_wire::{Failure, FailureKind, NodeAddr, Word};
+use natssh_wire::ssh_words::LogLevel;
+use natssh_wire::{Failure, FailureKind, NodeAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixStream;
@@ -32,7 +32,6 @@ pub(super) struct Call {
     pub(super) caller: reach::Caller,
     /// When a session has to be there.
     pub(super) deadline: Instant,
-    pub(super) words: Vec<Word>,
 }
 
 impl Command for Leased<Node> {
@@ -111,8 +110,7 @@ impl Call {
 
     /// What ssh would say at its start; false if nobody is there to hear it.
     async fn greet(&self, client: &mut Client, leased: &Leased<Node>) -> bool {
-        let level = Invocation::parse(&self.words).ok().and_then(|call| call.log_level());
-        let level = level.unwrap_or(LogLevel::Info);
+        let level = self.wishes.level;
         let line = format!("natssh: the command runs on a session to {}", self.peer());
         let said = level >= LogLevel::Info;
         let no_terminal = (said && self.wishes.lacks_terminal).then_some(FromBroker::Debug(0, NO_TERMINAL));

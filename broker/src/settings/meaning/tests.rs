@@ -211,11 +211,12 @@ fn trust_is_as_strict_as_was_asked_for() {
 #[test]
 fn wishes_hold_where_they_were_uttered() {
     let seconds = Duration::from_secs;
-    let lines = "connecttimeout 10\nserveraliveinterval 20\nserveralivecountmax 2\ncontrolpersist 60\nsendenv LA*\nsetenv A=b c";
+    let lines = "connecttimeout 10\nserveraliveinterval 20\nserveralivecountmax 2\ncontrolpersist 60\nsendenv LA*\nsetenv A=b c\nloglevel ERROR";
     let wishes = Case::with(lines).wishes().unwrap();
     assert_eq!(wishes.connect_timeout, Some(seconds(10)));
     assert_eq!(wishes.alive, Some((seconds(20), 2)));
     assert_eq!(wishes.keep, Some(seconds(60)));
+    assert_eq!(wishes.level, LogLevel::Error);
     let pair = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
     assert_eq!(wishes.environment, [pair("LANG", "C"), pair("A", "b c")]);
     assert_eq!(Case::with("controlpersist yes").wishes().unwrap().keep, Some(FOR_EVER));

@@ -3,7 +3,7 @@
 use super::getopt::Given;
 
 /// `LogLevel`, the quietest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
     /// Nothing.
     Quiet,
@@ -12,6 +12,7 @@ pub enum LogLevel {
     /// What went wrong.
     Error,
     /// ssh's default.
+    #[default]
     Info,
     /// A little more.
     Verbose,
