@@ -41,10 +41,12 @@ export NATSSH_BIN_DIR="${CARGO_TARGET_DIR:-$PWD/target}/debug"
 step "format" cargo fmt --all --check
 step "lint" cargo clippy --locked --workspace --all-targets -- -D warnings
 step "build" cargo build --locked --workspace --all-targets
-# Where SIGHUP is ignored, as under nohup, ssh cannot end its ProxyCommand, and those who read its stderr wait.
-step "tests" env --default-signal=HUP cargo test --locked --workspace --no-fail-fast
+# Stories send signals, and a program that was started with one ignored ignores it: under nohup, and in a script's background.
+# Where that is SIGHUP, ssh cannot end its ProxyCommand either, and those who read its stderr wait.
+heed() { env --default-signal=HUP,INT,QUIT "$@"; }
+step "tests" heed cargo test --locked --workspace --no-fail-fast
 step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
-[ "$(id -u)" != 0 ] || step "tests as an ordinary user" scripts/unprivileged.sh
+[ "$(id -u)" != 0 ] || step "tests as an ordinary user" heed scripts/unprivileged.sh
 
 skipped=$(grep -c '^SKIPPED' "$log")
 if [ "${CI:-}" = true ] && [ "$skipped" != 0 ]; then
