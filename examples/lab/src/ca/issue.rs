@@ -2,6 +2,9 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// Far from a whole hour: what is said of it in hours, rounded down, is the same for as long as a test lasts.
+const AN_HOUR_AND_A_HALF: Duration = Duration::from_secs(5400);
+
 /// How long a certificate holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Validity {
@@ -18,16 +21,16 @@ impl Validity {
         Self::Between(now - Duration::from_secs(60), now + ttl)
     }
 
-    /// Ended an hour ago.
+    /// Ended more than an hour ago.
     pub fn expired() -> Self {
         let now = SystemTime::now();
-        Self::Between(now - hours(13), now - hours(1))
+        Self::Between(now - hours(13), now - AN_HOUR_AND_A_HALF)
     }
 
-    /// Begins in an hour.
+    /// Begins in more than an hour.
     pub fn not_yet() -> Self {
         let now = SystemTime::now();
-        Self::Between(now + hours(1), now + hours(13))
+        Self::Between(now + AN_HOUR_AND_A_HALF, now + hours(13))
     }
 
     /// The two fields of the certificate, in seconds since 1970.
