@@ -92,10 +92,9 @@ impl Channel {
 impl Drop for Channel {
     fn drop(&mut self) {
         let Some(write) = self.write.take() else { return };
-        if self.inbox.ended().is_some() {
+        if !self.shared.forget(self.id) {
             return;
         }
-        self.shared.forget(self.id);
         // Outside of a runtime there is no connection left to close it on.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move { write.close().await });

@@ -111,10 +111,8 @@ impl CommandChannel {
 impl Drop for CommandChannel {
     fn drop(&mut self) {
         let Some(write) = self.write.take() else { return };
-        let ended = self.outputs.ended().is_some();
         self.outputs.abandon();
-        self.shared.forget(self.id);
-        if ended {
+        if !self.shared.forget(self.id) {
             return;
         }
         // Outside of a runtime there is no connection left to close it on.

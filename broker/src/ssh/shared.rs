@@ -124,9 +124,9 @@ impl Shared {
         self.lock().values().filter_map(|entry| entry.mailbox.silence()).max()
     }
 
-    /// Forgets a channel that this side has closed.
-    pub(super) fn forget(&self, id: ChannelId) {
-        self.lock().remove(&id);
+    /// Forgets a channel that this side gives up; true where it is still to be closed.
+    pub(super) fn forget(&self, id: ChannelId) -> bool {
+        self.lock().remove(&id).is_some()
     }
 
     /// This side ends the connection.

@@ -84,6 +84,33 @@ async fn a_reader_that_leaves_frees_the_session_for_others() {
     assert_eq!(run(&session, "echo on").await.stdout, b"on\n");
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn output_that_cannot_be_read_back_costs_the_session_no_channel() {
+    let Some(sshd) = Sshd::start("MaxSessions 2").await else { return };
+    let sshd = sshd.with_small_stores(64 << 10, 2 << 20, 0);
+    let session = sshd.session().await;
+    // Beside a neighbour the rest goes to the file.
+    let _neighbour = start(&session, "cat").await;
+    let spilled = start(&session, "head -c 1000000 /dev/zero; exec cat").await;
+    let all = async {
+        while session.bytes().1 < 1_000_000 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, all).await.expect("it prints");
+    for file in std::fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path()) {
+        if std::fs::read_link(&file).is_ok_and(|target| target.starts_with(sshd.path("stores"))) {
+            std::fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(0).unwrap();
+        }
+    }
+    let Event::Cut(reason) = finish(&spilled).await.end else { panic!("it was read") };
+    assert!(reason.starts_with("its unread output cannot be read from the disk"), "{reason}");
+    drop(spilled);
+    let next = timeout(PATIENCE, async { while session.channel().await.is_err() {} });
+    next.await.expect("the place is given back");
+}
+
 #[tokio::test]
 async fn a_node_that_stops_answering_ends_its_session_with_the_reason() {
     let Some(sshd) = Sshd::start("").await else { return };
