@@ -255,9 +255,8 @@ fn takes_nothing(key: &Key, said: &str) -> Failure {
 }
 
 fn ended_early(target: &Target, reason: &str) -> Failure {
-    let Target { user, host, .. } = target;
-    let text = format!("the session to {user}@{host} ended before the command was sent: {reason}");
-    Failure::new(FailureKind::Unreachable, text).hint(format!("natssh why {host}"))
+    let text = format!("the session to {} ended before the command was sent: {reason}", target.peer());
+    Failure::new(FailureKind::Unreachable, text).hint(format!("natssh why {}", target.host))
 }
 
 /// What is said of channels that ended again and again before anything was sent.

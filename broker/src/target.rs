@@ -3,6 +3,8 @@
 //! Values only. `settings` makes one of a request, `session` opens a connection by it, and the whole of it is
 //! the pool's key: whatever changes who one is or whom one trusts is in here, and nothing else is.
 
+use natssh_wire::NodeAddr;
+use natssh_wire::node::BadNodeAddr;
 use natssh_wire::ssh_words::LogLevel;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,6 +30,22 @@ pub struct Target {
     pub trust: Trust,
     /// Algorithm lists, in the order of preference, where the user set any.
     pub algorithms: Algorithms,
+}
+
+impl Target {
+    /// `root@web-3`, for people.
+    #[must_use]
+    pub fn peer(&self) -> String {
+        format!("{}@{}", self.user, self.host)
+    }
+
+    /// Where it is.
+    ///
+    /// # Errors
+    /// The host has a name that no way could carry.
+    pub fn address(&self) -> Result<NodeAddr, BadNodeAddr> {
+        NodeAddr::new(&self.host, &self.port.to_string())
+    }
 }
 
 /// How a node is reached.

@@ -201,7 +201,7 @@ pub(super) fn draining() -> Failure {
 }
 
 pub(super) fn node(key: &Key) -> Option<NodeAddr> {
-    NodeAddr::new(&key.target.host, &key.target.port.to_string()).ok()
+    key.target.address().ok()
 }
 
 pub(super) fn upstream(key: &Key) -> Option<&str> {

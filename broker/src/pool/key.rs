@@ -17,7 +17,7 @@ impl Key {
     /// `root@web-3`, for people.
     #[must_use]
     pub fn peer(&self) -> String {
-        format!("{}@{}", self.target.user, self.target.host)
+        self.target.peer()
     }
 
     /// Whether a person means this node: by the name that was typed, or by the one it stands for.

@@ -163,6 +163,7 @@ impl Reach {
 /// # Errors
 /// The host has a name that no way could carry.
 pub(super) fn address(target: &Target) -> Result<NodeAddr, Failure> {
-    NodeAddr::new(&target.host, &target.port.to_string())
+    target
+        .address()
         .map_err(|bad| Failure::new(FailureKind::BadRequest, format!("natssh cannot name the host: {bad}")))
 }

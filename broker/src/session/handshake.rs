@@ -57,7 +57,7 @@ pub(super) async fn connect<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let peer = format!("{}@{}", target.user, target.host);
+    let peer = target.peer();
     let read = timeout_at(deadline, async { (Trusted::read(target).await, proof::read(target).await) });
     let Ok((trusted, proofs)) = read.await else {
         let text = "the keys and the known hosts were not read in time";

@@ -11,7 +11,7 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use natssh_wire::frame::{BadFrame, FromBroker};
 use natssh_wire::ssh_words::LogLevel;
-use natssh_wire::{Failure, FailureKind, NodeAddr};
+use natssh_wire::{Failure, FailureKind};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixStream;
@@ -111,7 +111,7 @@ impl Call {
     /// What ssh would say at its start; false if nobody is there to hear it.
     async fn greet(&self, client: &mut Client, leased: &Leased<Node>) -> bool {
         let level = self.wishes.level;
-        let line = format!("natssh: the command runs on a session to {}", self.peer());
+        let line = format!("natssh: the command runs on a session to {}", self.target.peer());
         let said = level >= LogLevel::Info;
         let no_terminal = (said && self.wishes.lacks_terminal).then_some(FromBroker::Debug(0, NO_TERMINAL));
         let warning = leased.session().warning().filter(|_| said).map(|line| FromBroker::Debug(0, line));
@@ -125,18 +125,14 @@ impl Call {
         !matches!(self.wishes.run, Run::Subsystem(_))
     }
 
-    fn peer(&self) -> String {
-        format!("{}@{}", self.target.user, self.target.host)
-    }
-
     fn noted(&self, failure: Failure) -> Failure {
-        let node = NodeAddr::new(&self.target.host, &self.target.port.to_string()).ok();
+        let node = self.target.address().ok();
         self.broker.failures.record(node.as_ref(), None, &failure);
         failure
     }
 
     fn refused(&self) -> Failure {
-        let peer = self.peer();
+        let peer = self.target.peer();
         match &self.wishes.run {
             Run::Subsystem(name) => {
                 Failure::new(FailureKind::Denied, format!("{peer} has no subsystem {name:?}; nothing ran"))
@@ -150,27 +146,27 @@ impl Call {
     }
 
     fn closed(&self) -> Failure {
-        let text =
-            format!("{} closed the channel and told no exit status; the command may have run", self.peer());
+        let text = format!(
+            "{} closed the channel and told no exit status; the command may have run",
+            self.target.peer()
+        );
         Failure::new(FailureKind::Cut, text).hint("look into the log of the node's sshd")
     }
 
     fn cut(&self, reason: &str) -> Failure {
         let text = format!(
             "the session to {} ended under the command, which may have run and may run on: {reason}",
-            self.peer()
+            self.target.peer()
         );
-        Failure::new(FailureKind::Cut, text).hint(self.why())
+        Failure::new(FailureKind::Cut, text).hint(format!("natssh why {}", self.target.host))
     }
 
     fn too_late_for_ssh(&self, reason: &str) -> Failure {
-        let text =
-            format!("the session to {} was lost, and the next one is ssh's to open: {reason}", self.peer());
+        let text = format!(
+            "the session to {} was lost, and the next one is ssh's to open: {reason}",
+            self.target.peer()
+        );
         Failure::new(FailureKind::Denied, text).hint("the same command again")
-    }
-
-    fn why(&self) -> String {
-        format!("natssh why {}", self.target.host)
     }
 }
 
