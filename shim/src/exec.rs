@@ -8,11 +8,11 @@ mod pump;
 mod signals;
 mod stdio;
 
+use crate::ask::{Waits, until_answered};
 use crate::call::{Call, Missed, check_version};
 use crate::voice::Voice;
-use crate::{UNREACHABLE, place, start};
+use crate::{UNREACHABLE, place};
 use natssh_wire::exec::{ExecRequest, Resolution, Terminals};
-use natssh_wire::paths::Paths;
 use natssh_wire::request::{encode_exec, encode_resolve};
 use natssh_wire::{Failure, FailureKind, Word};
 use pump::{End, Pump};
@@ -25,12 +25,8 @@ use stdio::Input;
 
 /// The broker has said by then whether the command runs: it gives up on a node itself, and sooner.
 const ANSWER: Duration = Duration::from_secs(600);
-/// A broker has been started by then, or says why not.
-const START: Duration = Duration::from_secs(10);
 /// A broker that leaves has made room for the next by then.
 const HANDOVER: Duration = Duration::from_secs(10);
-/// Between two requests while a broker goes and another comes.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// Where the command's input comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,30 +92,10 @@ enum Answer {
     Resolution(Resolution),
 }
 
-/// Asks the broker, which is started if there is none, and asked again while one leaves and another comes.
 fn ask(request: &Result<Vec<u8>, Failure>) -> Result<Answer, Failure> {
     let request = request.as_ref().map_err(Clone::clone)?;
-    let paths = place::paths()?;
-    let begun = Instant::now();
-    let deadline = begun + ANSWER;
-    let mut waits_until = None;
-    loop {
-        let call = match Call::open(&paths.socket, deadline) {
-            Ok(call) => call,
-            Err(Missed::Absent) => start::start(&paths, Instant::now() + START)?,
-            Err(Missed::Failed(failure)) => return Err(failure),
-        };
-        let missed = match answer(call, request, deadline) {
-            Ok(answer) => return Ok(answer),
-            Err(Missed::Failed(failure)) if failure.kind != FailureKind::Draining => return Err(failure),
-            Err(missed) => missed,
-        };
-        let until = *waits_until.get_or_insert_with(|| Instant::now() + HANDOVER);
-        if Instant::now() + PAUSE >= until {
-            return Err(last_word(missed, &paths));
-        }
-        std::thread::sleep(PAUSE);
-    }
+    let waits = Waits { begun: Instant::now(), limit: ANSWER, answer: ANSWER, handover: HANDOVER };
+    until_answered(&place::paths()?, &waits, |call, deadline| answer(call, request, deadline))
 }
 
 fn answer(call: Call, request: &[u8], deadline: Instant) -> Result<Answer, Missed> {
@@ -160,16 +136,6 @@ fn leave(end: &End, voice: &Voice) -> ExitCode {
         End::Stuck => voice.debug(1, "nobody reads the command's output, and it does not read its input"),
     }
     ExitCode::from(UNREACHABLE)
-}
-
-fn last_word(missed: Missed, paths: &Paths) -> Failure {
-    match missed {
-        Missed::Failed(failure) => failure,
-        Missed::Absent => {
-            Failure::new(FailureKind::Unreachable, "the broker left without an answer; nothing ran")
-                .hint(format!("see {}", paths.log.display()))
-        }
-    }
 }
 
 fn odd(error: &serde_json::Error) -> Failure {

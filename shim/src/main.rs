@@ -4,6 +4,7 @@
 //! runtime is started, and what needs either is `natssh-broker`, which it
 //! becomes by exec. It exits 255 where ssh would: "could not reach".
 
+mod ask;
 mod broker;
 mod call;
 mod cli;

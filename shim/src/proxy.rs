@@ -3,10 +3,10 @@
 //! ssh ignores its ConnectTimeout while it waits for a ProxyCommand, so every
 //! wait here ends by this program's own clock.
 
+use crate::ask::{Waits, until_answered};
 use crate::call::{Call, Missed, check_version, left};
 use crate::cli::{Fdpass, Proxy};
-use crate::{UNREACHABLE, complain, pass_fd, place, relay, start};
-use natssh_wire::paths::Paths;
+use crate::{UNREACHABLE, complain, pass_fd, place, relay};
 use natssh_wire::{ConnectRequest, Failure, FailureKind, NodeAddr};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -15,8 +15,6 @@ use std::time::{Duration, Instant};
 const LIMIT: Duration = Duration::from_millis(8_900);
 /// The broker is told to answer this much earlier, so that its reason comes before our clock.
 const MARGIN: Duration = Duration::from_millis(150);
-/// Between two requests while a broker goes and another comes.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// Opens the stream and gives it to the caller.
 pub(crate) fn run(asked: &Proxy, begun: Instant) -> ExitCode {
@@ -34,30 +32,9 @@ fn open(asked: &Proxy, begun: Instant) -> Result<Call, Failure> {
     request.login = asked.login.clone();
     request.agent = std::env::var("SSH_AUTH_SOCK").ok().filter(|path| is_sendable(path));
 
-    let limit = begun + LIMIT;
-    let mut deadline = limit.min(begun + asked.connect_timeout);
-    loop {
-        let call = match Call::open(&paths.socket, deadline) {
-            Ok(call) => call,
-            Err(Missed::Absent) => {
-                let call = start::start(&paths, limit)?;
-                // Waiting for a broker takes nothing from the patience with the node.
-                deadline = limit.min(Instant::now() + asked.connect_timeout);
-                call
-            }
-            Err(Missed::Failed(failure)) => return Err(failure),
-        };
-        match connect(&call, &mut request, deadline) {
-            Ok(()) => return Ok(call),
-            Err(failure) if Instant::now() + PAUSE >= deadline => return Err(last_word(failure, &paths)),
-            // Nothing has been opened yet, and the next broker is about to come.
-            Err(Missed::Absent) => std::thread::sleep(PAUSE),
-            Err(Missed::Failed(failure)) if failure.kind == FailureKind::Draining => {
-                std::thread::sleep(PAUSE);
-            }
-            Err(Missed::Failed(failure)) => return Err(failure),
-        }
-    }
+    // The next broker may take as long as the answer may.
+    let waits = Waits { begun, limit: LIMIT, answer: asked.connect_timeout, handover: LIMIT };
+    until_answered(&paths, &waits, |call, deadline| connect(call, &mut request, deadline))
 }
 
 /// An agent that cannot be named in a header is no reason to do without a stream.
@@ -67,22 +44,14 @@ fn is_sendable(path: &str) -> bool {
         && !path.ends_with(' ')
 }
 
-fn connect(call: &Call, request: &mut ConnectRequest, deadline: Instant) -> Result<(), Missed> {
+fn connect(call: Call, request: &mut ConnectRequest, deadline: Instant) -> Result<Call, Missed> {
     request.timeout = left(deadline).saturating_sub(MARGIN).max(Duration::from_millis(1));
     let bytes = request.encode().map_err(Missed::Failed)?;
     let head = call.ask(&bytes, deadline)?;
     check_version(&head).map_err(Missed::Failed)?;
     match head.status {
-        200 => Ok(()),
+        200 => Ok(call),
         _ => Err(Missed::Failed(call.refusal(&head, deadline))),
-    }
-}
-
-fn last_word(missed: Missed, paths: &Paths) -> Failure {
-    match missed {
-        Missed::Failed(failure) => failure,
-        Missed::Absent => Failure::new(FailureKind::Unreachable, "the broker leaves without an answer")
-            .hint(format!("see {}", paths.log.display())),
     }
 }
 
