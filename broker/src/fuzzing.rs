@@ -8,6 +8,7 @@
 use crate::known_hosts::{Dialect, HostNames, KnownHosts, Line, lookup_name};
 use crate::text::one_line;
 use natssh_wire::exec::{EXEC_BODY_LIMIT, ExecRequest};
+use natssh_wire::file::FileRequest;
 use natssh_wire::frame::pieces::{Piece, Pieces};
 use natssh_wire::frame::{FromBroker, FromClient, Output};
 use natssh_wire::head::{Decoded, decode_failure, decode_response};
@@ -25,7 +26,7 @@ pub use crate::upstream::fuzzing::{command_stderr, refusal};
 pub type Reader = fn(&[u8]);
 
 /// Each reader by the name of its folder in `fuzz/corpus`.
-pub const READERS: [(&str, Reader); 16] = [
+pub const READERS: [(&str, Reader); 17] = [
     ("agent_answer", agent_answer),
     ("ansible_cfg", ansible_cfg),
     ("answer", answer),
@@ -33,6 +34,7 @@ pub const READERS: [(&str, Reader); 16] = [
     ("command_stderr", command_stderr),
     ("config", config),
     ("exec_request", exec_request),
+    ("file_request", file_request),
     ("first_word", first_word),
     ("frames", frames),
     ("identity_file", identity_file),
@@ -119,6 +121,16 @@ pub fn exec_request(bytes: &[u8]) {
     if let Ok(sent) = encode_exec(&request) {
         assert!(sent.len() <= EXEC_BODY_LIMIT + 1024);
     }
+}
+
+/// The body of a request for a file: what is understood is understood alike when it is sent again, and as the same
+/// call of ssh.
+pub fn file_request(bytes: &[u8]) {
+    let Ok(request) = serde_json::from_slice::<FileRequest>(bytes) else { return };
+    assert_eq!(serde_json::from_slice::<ExecRequest>(bytes).as_ref().ok(), Some(&request.call));
+    let sent = serde_json::to_vec(&request).expect("what was read can be written");
+    assert_eq!(serde_json::from_slice::<FileRequest>(&sent).expect("what was written can be read"), request);
+    assert!(request.mode.bits() <= 0o777 && !request.path.as_bytes().contains(&0), "{request:?}");
 }
 
 /// Frames of both sides: each is sent again as it came, and those of the broker say the same however they are cut.

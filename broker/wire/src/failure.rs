@@ -49,6 +49,10 @@ pub enum FailureKind {
     Protocol,
     /// A stream was cut after it had been opened; never an answer to a request, only in `failures` (502).
     Cut,
+    /// The node's file system said no: a missing folder, a forbidden path, a full disk (422).
+    File,
+    /// The settings ask for what only the real ssh does, and nobody runs it for this request (501).
+    NeedsSsh,
     /// A defect of natssh (500).
     #[serde(other)]
     Internal,
@@ -74,6 +78,8 @@ impl FailureKind {
             Self::Config => "config",
             Self::Protocol => "protocol",
             Self::Cut => "cut",
+            Self::File => "file",
+            Self::NeedsSsh => "needs_ssh",
             Self::Internal => "internal",
         }
     }
@@ -87,7 +93,9 @@ impl FailureKind {
             Self::Denied | Self::HostKey => 403,
             Self::UnknownNode => 404,
             Self::Ambiguous => 409,
+            Self::File => 422,
             Self::Version => 426,
+            Self::NeedsSsh => 501,
             Self::Config | Self::Internal => 500,
             Self::Offline | Self::Unreachable | Self::Protocol | Self::Cut => 502,
             Self::Busy | Self::Draining => 503,
@@ -127,7 +135,7 @@ impl std::error::Error for Failure {}
 mod tests {
     use super::*;
 
-    const KINDS: [(FailureKind, &str, u16); 16] = [
+    const KINDS: [(FailureKind, &str, u16); 18] = [
         (FailureKind::BadRequest, "bad_request", 400),
         (FailureKind::Version, "version", 426),
         (FailureKind::UnknownNode, "unknown_node", 404),
@@ -143,6 +151,8 @@ mod tests {
         (FailureKind::Config, "config", 500),
         (FailureKind::Protocol, "protocol", 502),
         (FailureKind::Cut, "cut", 502),
+        (FailureKind::File, "file", 422),
+        (FailureKind::NeedsSsh, "needs_ssh", 501),
         (FailureKind::Internal, "internal", 500),
     ];
 

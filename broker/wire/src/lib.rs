@@ -6,6 +6,7 @@
 pub mod environment;
 pub mod exec;
 pub mod failure;
+pub mod file;
 pub mod frame;
 pub mod head;
 pub mod node;
