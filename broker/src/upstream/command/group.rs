@@ -4,7 +4,7 @@
 //! that leaves ends all groups first. Only a process that leaves its group on purpose
 //! (setsid) can stay behind.
 
-use rustix::process::{Pid, Signal, getpgid, kill_process_group, test_kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +40,7 @@ impl Processes {
     /// The upstreams that a process works for; none unless it belongs to a command.
     #[must_use]
     pub fn upstreams_of(&self, process: Pid) -> Vec<String> {
-        let group = getpgid(Some(process)).ok();
+        let group = group_of(process);
         group.and_then(|group| self.0.borrow().get(&group).cloned()).unwrap_or_default()
     }
 
@@ -95,4 +95,48 @@ fn ask_to_end(group: Pid) {
 
 fn kill(group: Pid) {
     let _ = kill_process_group(group, Signal::KILL);
+}
+
+/// The group that a process is in; none when the process is gone, or was started in a container from
+/// outside: then its group is the outer system's and has no number in here.
+#[cfg(target_os = "linux")]
+fn group_of(process: Pid) -> Option<Pid> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())).ok()?;
+    group_in(&stat)
+}
+
+/// Elsewhere there are no such containers.
+#[cfg(not(target_os = "linux"))]
+fn group_of(process: Pid) -> Option<Pid> {
+    rustix::process::getpgid(Some(process)).ok()
+}
+
+/// The group in a `/proc/PID/stat`: `PID (NAME) STATE PARENT GROUP …`, where the name may hold anything. Read there
+/// because rustix's `getpgid` takes the kernel's answer 0, which means "outside of this container", for a process number.
+#[cfg(target_os = "linux")]
+fn group_in(stat: &str) -> Option<Pid> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let group = after_name.split_whitespace().nth(2)?;
+    Pid::from_raw(group.parse().ok()?)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_in_the_group_that_the_kernel_says() {
+        let me = rustix::process::getpid();
+        assert_eq!(group_of(me), Some(rustix::process::getpgrp()));
+    }
+
+    #[test]
+    fn the_group_comes_after_whatever_name() {
+        assert_eq!(group_in("71 (ssh (a) b) S 70 71 71 0 -1"), Pid::from_raw(71));
+    }
+
+    #[test]
+    fn a_group_outside_of_this_container_is_none() {
+        assert_eq!(group_in("71 (ssh) S 0 0 0 0 -1"), None);
+    }
 }
