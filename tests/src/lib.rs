@@ -9,6 +9,7 @@
 
 pub mod ansible;
 pub mod bytes;
+pub mod collection;
 pub mod door;
 pub mod node;
 pub mod plan;
