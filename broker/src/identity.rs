@@ -143,15 +143,18 @@ struct Found {
     renew: String,
 }
 
-/// Attempts at files that look as if they were being rewritten.
-const ATTEMPTS: usize = 6;
-/// Between two of them: 200 ms in all, well within what a dial may take.
+/// How often files are looked at again that were seen half-written, empty or changing: a second in all, for writers on a
+/// busy machine; well within what a dial may take.
+const HALF_WRITTEN: usize = 25;
+/// The same for files that do not fit together, as between two steps of a login, or for good: 200 ms in all.
+const AT_ODDS: usize = 5;
+/// Between two looks.
 const PAUSE: Duration = Duration::from_millis(40);
 /// What counts as just rewritten.
 const RECENT: Duration = Duration::from_secs(2);
 
 impl Identity {
-    /// Reads an identity. Files that tsh or tbot are just rewriting are read again, for at most a fifth of a second.
+    /// Reads an identity. Files that tsh or tbot are just rewriting are read again, for a second at most.
     ///
     /// # Errors
     /// What a person has to do something about. An expired certificate is no error here, see [`check`](Self::check).
@@ -163,16 +166,9 @@ impl Identity {
 
     /// The same, with what the files looked like.
     fn load_noting(name: &str, source: &Source) -> (Result<Self, IdentityError>, Files) {
-        for attempt in 1.. {
-            let mut files = Files::default();
-            let result = source.find(&mut files);
-            let torn = files.torn() || result.as_ref().is_err_and(IdentityError::may_be_torn);
-            if attempt >= ATTEMPTS || !torn || !files.changed_within(RECENT) {
-                return (result.map(|found| Self::from_found(name, found)), files);
-            }
-            std::thread::sleep(PAUSE);
-        }
-        unreachable!("the last attempt returns")
+        let find = |files: &mut Files| source.find(files);
+        let (found, files) = at_rest(find, |found| found.as_ref().is_err_and(IdentityError::may_be_torn));
+        (found.map(|found| Self::from_found(name, found)), files)
     }
 
     fn from_found(name: &str, found: Found) -> Self {
@@ -280,6 +276,24 @@ impl Identity {
     fn whose(&self) -> String {
         self.user.clone().unwrap_or_else(|| self.name.to_string())
     }
+}
+
+/// Reads files, and reads them again while they look as if somebody were rewriting them.
+fn at_rest<T>(read: impl Fn(&mut Files) -> T, is_odd: impl Fn(&T) -> bool) -> (T, Files) {
+    for looks in 0.. {
+        let mut files = Files::default();
+        let found = read(&mut files);
+        let more = match files.torn() {
+            true => HALF_WRITTEN,
+            false if is_odd(&found) => AT_ODDS,
+            false => 0,
+        };
+        if looks >= more || !files.changed_within(RECENT) {
+            return (found, files);
+        }
+        std::thread::sleep(PAUSE);
+    }
+    unreachable!("the last look returns")
 }
 
 impl Source {

@@ -6,7 +6,7 @@ use super::agent::{AgentKey, key_of};
 use super::error::{FileFault, IdentityError};
 use super::files::{Content, Files};
 use super::keys::{certificate_beside, parse_key, read_certificate};
-use super::{ATTEMPTS, PAUSE, RECENT, private_key};
+use super::{at_rest, private_key};
 use ssh_key::public::KeyData;
 use ssh_key::{Certificate, PrivateKey, PublicKey};
 use std::ffi::OsString;
@@ -41,19 +41,11 @@ pub enum Private {
 
 impl KeyFile {
     /// Reads a key, and the certificate beside it where `beside` says so; nothing where there is no such file.
-    /// Files that are just being rewritten are read again, for at most a fifth of a second.
+    /// Files that are just being rewritten are read again, for a second at most.
     #[must_use]
     pub fn read(path: &Path, beside: bool) -> Option<Self> {
-        for attempt in 1.. {
-            let mut files = Files::default();
-            let found = Self::read_once(&mut files, path, beside);
-            let torn = files.torn() || found.as_ref().is_some_and(Self::disagrees);
-            if attempt >= ATTEMPTS || !torn || !files.changed_within(RECENT) {
-                return found;
-            }
-            std::thread::sleep(PAUSE);
-        }
-        unreachable!("the last attempt returns")
+        let read = |files: &mut Files| Self::read_once(files, path, beside);
+        at_rest(read, |found| found.as_ref().is_some_and(Self::disagrees)).0
     }
 
     fn read_once(files: &mut Files, path: &Path, beside: bool) -> Option<Self> {

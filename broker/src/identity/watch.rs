@@ -95,7 +95,7 @@ impl Watched {
 
     /// The snapshot that is true now: reads the files again if one looks different, and asks an agent each time.
     ///
-    /// Blocks: microseconds as a rule, a fifth of a second for files that are just being
+    /// Blocks: microseconds as a rule, a second at most for files that are just being
     /// rewritten, two seconds for an agent that hangs.
     pub fn refresh(&self) -> Arc<Snapshot> {
         self.refreshed_since(Instant::now())

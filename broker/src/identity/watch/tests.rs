@@ -118,6 +118,21 @@ fn a_file_caught_half_written_is_waited_for() {
 }
 
 #[test]
+fn a_writer_that_is_held_up_behind_an_empty_file_is_waited_for() {
+    let place = Place::new();
+    let watched = place.watched();
+    fs::write(&place.certificate, "").unwrap();
+    let (path, whole) = (place.certificate.clone(), certificate(1, "bob"));
+    let writer = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(400));
+        fs::write(&path, whole).unwrap();
+    });
+    let snapshot = watched.refresh();
+    writer.join().unwrap();
+    assert_eq!((user(&snapshot), snapshot.generation), ("bob", 2));
+}
+
+#[test]
 fn after_a_logout_nothing_is_usable() {
     let place = Place::new();
     let watched = place.watched();
