@@ -6,8 +6,10 @@ use std::io;
 use tokio::io::Interest;
 use tokio::net::unix::OwnedReadHalf;
 
-/// What is read at once: what a unix socket holds, roughly.
-const READ: usize = 128 << 10;
+/// What is read at once at first: commands have little input, or none.
+const LITTLE: usize = 4 << 10;
+/// And once that was full: what a unix socket holds, roughly.
+const MUCH: usize = 128 << 10;
 
 /// One frame.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,12 +37,14 @@ pub(super) enum Left {
 pub(super) struct Frames {
     socket: OwnedReadHalf,
     buffer: BytesMut,
+    /// What is read at once.
+    sip: usize,
 }
 
 impl Frames {
     /// `early` was read together with the request.
     pub(super) fn new(socket: OwnedReadHalf, early: Bytes) -> Self {
-        Self { socket, buffer: early.into() }
+        Self { socket, buffer: early.into(), sip: LITTLE }
     }
 
     /// The next frame.
@@ -62,10 +66,15 @@ impl Frames {
         loop {
             // A buffer that is held only while there is something to read keeps a silent client small.
             self.socket.ready(Interest::READABLE).await.map_err(|_| Left::Gone)?;
-            self.buffer.reserve(READ);
+            self.buffer.reserve(self.sip);
             match self.socket.try_read_buf(&mut self.buffer) {
                 Ok(0) => return Err(Left::Gone),
-                Ok(_) => return Ok(()),
+                Ok(count) => {
+                    if count >= self.sip {
+                        self.sip = MUCH;
+                    }
+                    return Ok(());
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if self.buffer.is_empty() {
                         self.buffer = BytesMut::new();
