@@ -231,7 +231,7 @@ impl Agent {
         let mut command: Command = world.command("ssh-agent");
         command.args(["-D", "-a"]).arg(&socket).stdin(Stdio::null()).stdout(Stdio::null());
         let child = command.spawn().expect("ssh-agent starts");
-        until("the agent listens", || socket.exists().then_some(()));
+        natssh_tests::wait::until_heard_at(&socket);
         Self { child, socket }
     }
 

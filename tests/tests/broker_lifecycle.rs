@@ -246,7 +246,7 @@ fn systemd_hands_over_the_socket_and_is_told_what_happens() {
     let mut systemd = world.command("python3");
     systemd.arg(&service).arg(world.socket()).arg(programs::path("natssh-broker"));
     let systemd = Running::start(systemd);
-    until("the socket is there", || world.socket().exists().then_some(()));
+    natssh_tests::wait::until_heard_at(&world.socket());
     let echo = echo_server();
     let mut stream = connect(&world.socket(), &format!("127.0.0.1:{echo}"));
     echoes(&mut stream, "through a socket of systemd's");

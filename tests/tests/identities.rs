@@ -52,7 +52,7 @@ fn agent(world: &World) -> (Running, PathBuf) {
     let mut agent = world.command("ssh-agent");
     agent.arg("-D").arg("-a").arg(&socket);
     let agent = Running::start(agent);
-    natssh_tests::until("the agent listens", || socket.exists().then_some(()));
+    natssh_tests::wait::until_heard_at(&socket);
     agent_command(world, &socket, &["-q", &world.credentials.openssh_key().display().to_string()]);
     (agent, socket)
 }
