@@ -1,7 +1,7 @@
 # Type `make` for the list of targets. Everything they need is set up by themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-long fuzz chaos release soak lab-up lab-down demo bench install clean
+.PHONY: help setup test test-long test-ansible-matrix fuzz chaos release soak lab-up lab-down demo bench install clean
 
 PREFIX ?= /usr/local
 # How `make lab-up` makes the lab: NODES=5 RTT=40 ROOTLESS=1
@@ -28,6 +28,9 @@ test: setup ## Run every test and check that CI runs
 
 test-long: setup ## Run the tests that take minutes too
 	cargo test --locked --workspace -- --ignored
+
+test-ansible-matrix: setup release ## Run Ansible's own suites with each ansible-core that this machine has a Python for, directly and through the proxy
+	@PYTHONPATH=tests .venv/bin/python -m ansible_suites matrix
 
 fuzz: ## Look for bytes that break a parser: TARGET= (all) SECONDS=60 (each); needs nightly and cargo-fuzz
 	@scripts/fuzz.sh $(SECONDS) $(TARGET)
@@ -65,6 +68,6 @@ install: ## Install natssh under PREFIX=/usr/local (and DESTDIR); run `make rele
 	target/bin/natssh completions zsh >$(share)/zsh/site-functions/_natssh
 	target/bin/natssh completions fish >$(share)/fish/vendor_completions.d/natssh.fish
 
-clean: ## Remove what was built and measured, and the Python environment
+clean: ## Remove what was built and measured, and what was fetched from Python's index
 	cargo clean
-	rm -rf .venv bench-results
+	rm -rf .venv .ansible-core bench-results

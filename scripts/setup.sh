@@ -1,14 +1,15 @@
 #!/bin/bash
 # Sets up what the tests, the demo and the benchmark need: programs of the
-# system, by its package manager where this user may, and a Python environment
-# in .venv. Quick when all is there; never touches anything of the user's own.
+# system, by its package manager where this user may, a Python environment
+# in .venv, and Ansible's own suites in .ansible-core. Quick when all is there;
+# never touches anything of the user's own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # A program, and the Debian package that brings it.
 PROGRAMS="cc:gcc ssh:openssh-client sshd:openssh-server sftp-server:openssh-sftp-server nft:nftables
 ip:iproute2 unshare:util-linux runuser:util-linux rsync:rsync socat:socat sshpass:sshpass sudo:sudo ps:procps
-getent:libc-bin git:git
+getent:libc-bin git:git useradd:passwd tar:tar
 python3:python3"
 
 # sshd and nft are in no ordinary user's PATH, and sftp-server in nobody's.
@@ -55,6 +56,12 @@ make_venv() {
     fi
 }
 
+# Those of the Ansible that .venv holds.
+fetch_suites() {
+    [ ! -f .venv/stamp ] || PYTHONPATH=tests .venv/bin/python -B -m ansible_suites fetch ||
+        echo "setup: Ansible's own suites could not be had; what needs them is left out" >&2
+}
+
 if ! command -v cargo >/dev/null; then
     echo "setup: cargo is not in PATH; install Rust 1.89 or newer (https://rustup.rs)" >&2
     exit 1
@@ -63,3 +70,4 @@ install_packages
 # Root's sshd insists on this folder, which only systemd would have made.
 [ "$(id -u)" != 0 ] || mkdir -p /run/sshd
 make_venv
+fetch_suites

@@ -21,7 +21,7 @@ chmod 755 "$place"
 mkdir -p "$place/source" "$place/debug/deps"
 install -d -o 54321 -g 54321 "$place/home" "$place/tmp"
 { cat /etc/passwd; echo "$account::$place/home:/bin/bash"; } >"$place/passwd"
-tar -c --exclude=./target --exclude=./fuzz/target --exclude=./.venv --exclude=./.git . | tar -x -C "$place/source"
+tar -c --exclude=./target --exclude=./fuzz/target --exclude=./.venv --exclude=./.ansible-core --exclude=./.git . | tar -x -C "$place/source"
 cp "${CARGO_TARGET_DIR:-target}"/debug/natssh{,-broker,-lab} "$place/debug/"
 
 # Prints PACKAGE PROGRAM for every test program of the workspace.

@@ -1,0 +1,82 @@
+"""The command line of the runner."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from . import executable, machine
+from .case import run_all
+from .core import MATRIX, Core, Missing, at_hand, fetch, is_at_hand, own_version
+from .ground import PROXY, WAYS, Ground
+
+# The exit status that tells that something is missing; nothing has failed then.
+NOT_HERE = 77
+# A case keeps a core busy half of the time.
+AT_A_TIME = 4
+
+
+def ssh(core: Core, way: str, only: list[str]) -> bool:
+    """natssh as the executable; whether every case passed."""
+    with Ground(core, way) as ground:
+        cases = executable.cases(ground)
+        if only:
+            cases = [case for case in cases if any(case.name.startswith(name) for name in only)]
+        print(f"ansible-core {core.version}, natssh as ssh, {way}: {len(cases)} cases", flush=True)
+        if not cases:
+            raise SystemExit("ansible_suites: there is no such case")
+        return run_all(ground, cases, AT_A_TIME)
+
+
+def fetch_matrix() -> None:
+    """Gets every version that this machine can run, and tells of the others."""
+    for version in MATRIX:
+        try:
+            fetch(version)
+        except Missing as why:
+            print(f"SKIPPED ansible-core {version}: {why}", flush=True)
+
+
+def matrix() -> bool:
+    """Every version that is at hand, both ways; whether every case passed."""
+    good = True
+    for version in MATRIX:
+        if not is_at_hand(version):
+            continue
+        for way in WAYS:
+            good = ssh(at_hand(version), way, []) and good
+    return good
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="ansible_suites", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("ssh", help="natssh as the ssh of the ssh plugin")
+    one.add_argument("--core", default=own_version(), metavar="VERSION", help="the ansible-core, by default the project's own")
+    one.add_argument("--way", choices=WAYS, default=PROXY, help="how the node is reached")
+    one.add_argument("--only", default="", metavar="NAMES", help="only cases that begin so, separated by commas")
+    commands.add_parser("matrix", help="every ansible-core that this machine can run, both ways")
+    commands.add_parser("fetch", help="only get what the tests need")
+    return parser.parse_args()
+
+
+def main() -> bool:
+    chosen = arguments()
+    if chosen.command == "fetch":
+        return bool(fetch(own_version()))
+    if chosen.command == "matrix" and not machine.own():
+        # Before this becomes a machine of its own, which has no network.
+        fetch_matrix()
+    machine.enter(__package__)
+    machine.bring_up()
+    if chosen.command == "matrix":
+        return matrix()
+    return ssh(at_hand(chosen.core), chosen.way, [name for name in chosen.only.split(",") if name])
+
+
+if __name__ == "__main__":
+    try:
+        raise SystemExit(0 if main() else 1)
+    except Missing as why:
+        print(f"ansible_suites: {why}", file=sys.stderr)
+        raise SystemExit(NOT_HERE) from None
