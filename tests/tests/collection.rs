@@ -1,9 +1,10 @@
 //! The Ansible collection: its own tests, and a real Ansible that reaches the nodes with no ssh process at all.
 
 use natssh_lab::Fault;
-use natssh_lab::faults::NodeFault;
+use natssh_lab::faults::{NodeFault, ProxyFault};
 use natssh_tests::ansible::PATIENCE;
 use natssh_tests::{Plan, Running, Said, World, collection, need, tools};
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -107,6 +108,78 @@ fn after_a_reset_the_next_task_authenticates_afresh() {
         .end_within(PATIENCE);
     assert_eq!(natssh_tests::ansible::passed(&said), 1, "{}", said.text());
     assert_eq!(world.upstream().streams_total, 2, "{}", said.text());
+}
+
+#[test]
+fn a_play_whose_proxy_is_cut_repeats_nothing_and_goes_on() {
+    let Some(playbook) = tools::python_program("ansible-playbook") else { return };
+    let world = Plan::new().start();
+    let here = world.path().display().to_string();
+    let play = collection::playbook(
+        &world,
+        &format!(
+            "
+- hosts: all
+  gather_facts: false
+  tasks:
+    - name: In flight
+      shell: echo started >>{here}/{{{{ inventory_hostname }}}}; until [ -e {here}/over ]; do sleep 0.1; done
+      ignore_unreachable: true
+    - name: Afterwards
+      ping:
+"
+        ),
+    );
+    let mut command = collection::command(&world, &playbook, &["-i", "control-plane,worker,", &play]);
+    // Attempts to reach a host, never to repeat what has started.
+    command.env("ANSIBLE_SSH_RETRIES", "3");
+    let play = Running::start(command);
+    let started = |node: &str| fs::read_to_string(world.path().join(node)).unwrap_or_default();
+    let nodes = ["control-plane", "worker"];
+    natssh_tests::until("both commands run", || {
+        nodes.iter().all(|node| started(node) == "started\n").then_some(())
+    });
+    world.fault(Fault::Proxy(ProxyFault::Cut));
+    let said = play.end_within(PATIENCE);
+    fs::write(world.path().join("over"), "").expect("our own folder");
+
+    let text = said.ok();
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for node in nodes {
+        let reason =
+            format!("the session to {}@{node} ended under the command, which may have run", world.login());
+        assert!(words.contains(&reason), "{text}");
+        assert_eq!(started(node), "started\n", "{node} has run it again: {text}");
+        let recap =
+            text.lines().find(|line| line.starts_with(node) && line.contains("ok=")).expect("a recap");
+        assert!(recap.contains("ok=1 ") && recap.contains("unreachable=1 "), "{text}");
+    }
+}
+
+#[test]
+fn it_is_packed_and_installed_by_ansible_galaxy() {
+    let (Some(galaxy), Some(program)) =
+        (tools::python_program("ansible-galaxy"), tools::python_program("ansible"))
+    else {
+        return;
+    };
+    let world = Plan::new().start();
+    let place = world.path().join("installed");
+    let place = place.to_str().expect("a plain path");
+    let galaxy = |words: &[&str]| {
+        let mut command = world.command(&galaxy);
+        command.args([&["collection"], words].concat()).env("ANSIBLE_HOME", world.path().join("ansible"));
+        natssh_tests::run(command).ok()
+    };
+    let folder = collection::folder();
+    galaxy(&["build", folder.to_str().expect("a plain path"), "--output-path", place]);
+    let packed = fs::read_dir(place).expect("just made").next().expect("one file").expect("ours").path();
+    assert!(packed.ends_with("natssh-broker-0.1.0.tar.gz"), "{}", packed.display());
+    galaxy(&["install", "--offline", "-p", place, packed.to_str().expect("a plain path")]);
+    let mut command = collection::command(&world, &program, &["all", "-i", "worker,", "-m", "ping"]);
+    command.env("ANSIBLE_COLLECTIONS_PATH", place);
+    let said = Running::start(command).end_within(PATIENCE);
+    assert_eq!(said.ok().matches(" | SUCCESS").count(), 1, "{}", said.text());
 }
 
 #[test]
