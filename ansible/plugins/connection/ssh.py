@@ -319,7 +319,8 @@ class Connection(ConnectionBase):
         if become is not None and become.name == "runas":
             raise AnsibleError("runas is for Windows, which natssh does not reach: use ansible_connection: ssh, psrp or winrm for this host")
         terminal = not in_data and sudoable and bool(self.get_option("use_tty"))
-        request = call(words.command_words(options, text, terminal))
+        # A terminal of the node's own: nobody sits at one here.
+        request = call(words.command_words(options, text, terminal), **({"terminal": {}} if terminal else {}))
         self._say(f"EXEC {shlex.join(request_words(request))}")
         password = to_bytes(become.get_option("become_pass", playcontext=self._play_context) or "") if become is not None else b""
         given = command.Input(password + b"\n", to_bytes(in_data or b""), ends=not terminal)
@@ -372,7 +373,7 @@ class Connection(ConnectionBase):
     def reset(self) -> None:
         """Lets the next command on this host authenticate afresh; those that run go on."""
         try:
-            broker = self._broker()
+            broker = self.broker()
             host = broker.resolve(call(words.host_words(self._settings())))["host"]
             self._say(f"RESET {host}: {broker.close_sessions(host)} sessions closed")
         except (Failure, AnsibleError) as error:
@@ -387,7 +388,12 @@ class Connection(ConnectionBase):
             raise AnsibleError(f"{self.get_option('host')}: {instead}")
         return {name: self.get_option(name) for name in words.OPTIONS}
 
-    def _broker(self) -> Broker:
+    def session_request(self) -> dict[str, t.Any]:
+        """What has the broker open the session that the tasks of this host will run on, and run nothing."""
+        return call(["-N", *words.host_words(self._settings())])
+
+    def broker(self) -> Broker:
+        """The broker that the tasks of this host ask."""
         return Broker(self.get_option("natssh_executable"))
 
     def _opened(self, ask: t.Callable[[Broker, dict[str, t.Any]], Stream], request: dict[str, t.Any]) -> Stream:
@@ -395,14 +401,14 @@ class Connection(ConnectionBase):
         retries = int(self.get_option("reconnection_retries"))
         for attempt in range(retries):
             try:
-                return ask(self._broker(), request)
+                return ask(self.broker(), request)
             except Failure as failure:
                 if failure.kind not in PASSING:
                     raise
                 pause = min(2 ** attempt - 1, 30)
                 self._say(f"{failure}; attempt {attempt + 1} of {retries + 1}, the next in {pause} s", display.vv)
                 time.sleep(pause)
-        return ask(self._broker(), request)
+        return ask(self.broker(), request)
 
     def _say(self, line: str, level: t.Callable[..., None] = display.vvv) -> None:
         level(f"natssh: {line}", host=self.get_option("host"))

@@ -57,6 +57,16 @@ class Broker:
         """Hands a command to its node."""
         return self._stream("POST", "/v1/exec", "natssh-exec", request)
 
+    def begin(self, request: dict[str, t.Any]) -> socket.socket:
+        """Asks as :meth:`exec` does and does not wait for the answer; closing the connection gives the call up."""
+        connection = self._connect(_QUESTION)
+        try:
+            connection.sendall(exchange.encode("POST", "/v1/exec", request, "natssh-exec"))
+        except OSError as error:
+            connection.close()
+            raise Failure("unreachable", f"the broker left: {error}", "natssh broker logs") from error
+        return connection
+
     def put(self, request: dict[str, t.Any]) -> Stream:
         """Opens a file of a node for writing."""
         return self._stream("PUT", "/v1/file", "natssh-file", request)
@@ -77,6 +87,16 @@ class Broker:
     def status(self) -> dict[str, t.Any]:
         """The broker at this moment (PROTOCOL.md, "Status")."""
         return self._ask("GET", "/v1/status", None, _QUESTION).json()
+
+    def metrics(self) -> dict[str, dict[str, float]]:
+        """The numbers of ``GET /metrics``: by their names, then by their labels as they stand."""
+        found: dict[str, dict[str, float]] = {}
+        for line in self._ask("GET", "/metrics", None, _QUESTION).body.decode().splitlines():
+            if line and not line.startswith("#"):
+                series, value = line.rsplit(" ", 1)
+                name, _brace, labels = series.partition("{")
+                found.setdefault(name, {})[labels] = float(value)
+        return found
 
     def _stream(self, method: str, path: str, upgrade: str, request: dict[str, t.Any]) -> Stream:
         answer = self._ask(method, path, request, _ANSWER, upgrade)

@@ -50,7 +50,7 @@ def run(
                     stream.send(frames.stdin(given.password))
             elif kind == frames.DEBUG:
                 note(carried[1:].decode("utf-8", "replace"))
-            else:
+            elif kind in (frames.EXIT, frames.KILLED, frames.FAILED):
                 for output, bytes_of_it in outputs.items():
                     bytes_of_it += escalation.left(output)
                 return _end(kind, carried, outputs)

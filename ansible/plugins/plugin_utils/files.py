@@ -47,7 +47,7 @@ def _received(stream: Stream, note: t.Callable[[str], None]) -> t.Iterator[bytes
                 return
             elif kind == frames.FAILED:
                 raise Failure.decode(carried)
-            else:
+            elif kind in (frames.EXIT, frames.KILLED):
                 raise Failure("protocol", f"the broker ended a file with a frame of kind {kind:#04x}", "natssh broker restart")
 
 

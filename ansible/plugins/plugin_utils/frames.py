@@ -10,8 +10,9 @@ import typing as t
 
 # Of the client.
 STDIN, STDIN_END, CLOSED, SIGNAL = 0x01, 0x02, 0x03, 0x04
-# Of the broker. The last frame is one of the last three.
+# Of the broker. The last frame is one of the last three; other kinds tell of what this client does not ask for.
 STDOUT, STDERR, DEBUG, EXIT, KILLED, FAILED = 0x11, 0x12, 0x13, 0x14, 0x15, 0x16
+_KINDS = range(0x11, 0x20)
 
 # The most that a frame carries.
 LIMIT = 262144
@@ -58,7 +59,7 @@ class Frames:
         return whole
 
     def _first(self, at: int) -> tuple[int, bytes] | None:
-        if at < len(self._bytes) and not STDOUT <= self._bytes[at] <= FAILED:
+        if at < len(self._bytes) and self._bytes[at] not in _KINDS:
             raise BadFrame(f"there is no frame of kind {self._bytes[at]:#04x}")
         if len(self._bytes) < at + _HEADER.size:
             return None
