@@ -14,7 +14,7 @@ const BUILT: &str = "lab";
 fn somebody_loads_every_example() {
     let mut files = Vec::new();
     list(&examples(), &mut files);
-    let known: [fn(&str) -> bool; 9] = [
+    let known: [fn(&str) -> bool; 10] = [
         is_config,
         is_ssh_config,
         is_ansible_config,
@@ -23,6 +23,7 @@ fn somebody_loads_every_example() {
         is_unit,
         is_plist,
         is_dashboard,
+        is_awx,
         is_told,
     ];
     for file in files {
@@ -133,6 +134,37 @@ fn launchd_gets_a_property_list() {
 }
 
 #[test]
+fn awx_gets_an_image_with_this_collection_and_a_broker_that_a_job_finds() {
+    let Some(python) = tools::python_program("python") else { return };
+    let read = |name: &str| -> serde_json::Value {
+        let file = examples_that(is_awx).into_iter().find(|file| file.ends_with(name)).expect("an example");
+        let (_home, mut load) = command(&python);
+        load.args(["-c", "import json, sys, yaml; print(json.dumps(yaml.safe_load(open(sys.argv[1]))))"])
+            .arg(file);
+        serde_json::from_str(&run(load).ok()).expect("JSON")
+    };
+    let image = read("execution-environment.yml");
+    assert_eq!(image["version"], 3);
+    let galaxy = fs::read_to_string(tools::workspace().join("ansible/galaxy.yml")).expect("ours");
+    let version = galaxy.lines().find_map(|line| line.strip_prefix("version: ")).expect("a version");
+    let packed = format!("natssh-broker-{version}.tar.gz");
+    assert_eq!(image["dependencies"]["galaxy"]["collections"][0]["name"], packed.as_str());
+
+    let pod = read("pod.yml");
+    let containers = pod["spec"]["containers"].as_array().expect("containers");
+    let sockets: Vec<_> = containers
+        .iter()
+        .map(|one| {
+            let all = one["env"].as_array().expect("variables");
+            &all.iter().find(|variable| variable["name"] == "NATSSH_SOCKET").expect("a socket")["value"]
+        })
+        .collect();
+    assert!(sockets.len() == 2 && sockets[0] == sockets[1], "{sockets:?}");
+    assert_eq!(containers[1]["command"], serde_json::json!(["natssh-broker", "run"]));
+    assert!(containers.iter().all(|one| one["securityContext"].is_null()), "both run as the pod's user");
+}
+
+#[test]
 fn scripts_and_pages_hold_together() {
     for file in examples_that(is_told) {
         let text = fs::read_to_string(&file).expect("an example");
@@ -179,6 +211,10 @@ fn is_plist(name: &str) -> bool {
 /// Its questions are held against the metrics by a test of the broker's.
 fn is_dashboard(name: &str) -> bool {
     name.starts_with("grafana/") && name.ends_with(".json")
+}
+
+fn is_awx(name: &str) -> bool {
+    name.starts_with("awx/") && name.ends_with(".yml")
 }
 
 /// Run by a target of the Makefile, or read by a person.
