@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from . import executable, machine
-from .case import run_all
+from . import executable, machine, targets
+from .case import Case, run_all
 from .core import MATRIX, Core, Missing, at_hand, fetch, is_at_hand, own_version
 from .ground import PROXY, WAYS, Ground
 
@@ -22,10 +22,21 @@ def ssh(core: Core, way: str, only: list[str]) -> bool:
         cases = executable.cases(ground)
         if only:
             cases = [case for case in cases if any(case.name.startswith(name) for name in only)]
-        print(f"ansible-core {core.version}, natssh as ssh, {way}: {len(cases)} cases", flush=True)
-        if not cases:
-            raise SystemExit("ansible_suites: there is no such case")
-        return run_all(ground, cases, AT_A_TIME)
+        return runs_well(ground, "natssh as ssh", cases)
+
+
+def any_target(core: Core, way: str, connection: str, only: list[str]) -> bool:
+    """Suites over a connection; whether every one passed."""
+    with Ground(core, way) as ground:
+        cases = targets.cases(ground, targets.connections()[connection], only)
+        return runs_well(ground, f"suites over {connection}", cases)
+
+
+def runs_well(ground: Ground, what: str, cases: list[Case]) -> bool:
+    print(f"ansible-core {ground.core.version}, {what}, {ground.way}: {len(cases)} cases", flush=True)
+    if not cases:
+        raise SystemExit("ansible_suites: there is no such case")
+    return run_all(ground, cases, AT_A_TIME)
 
 
 def fetch_matrix() -> None:
@@ -52,9 +63,12 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="ansible_suites", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("ssh", help="natssh as the ssh of the ssh plugin")
-    one.add_argument("--core", default=own_version(), metavar="VERSION", help="the ansible-core, by default the project's own")
-    one.add_argument("--way", choices=WAYS, default=PROXY, help="how the node is reached")
-    one.add_argument("--only", default="", metavar="NAMES", help="only cases that begin so, separated by commas")
+    many = commands.add_parser("targets", help="any suites over a connection")
+    many.add_argument("--connection", choices=targets.connections(), default="ssh", help="the plugin that reaches the node")
+    for parser_of in (one, many):
+        parser_of.add_argument("--core", default=own_version(), metavar="VERSION", help="the ansible-core, by default the project's own")
+        parser_of.add_argument("--way", choices=WAYS, default=PROXY, help="how the node is reached")
+        parser_of.add_argument("--only", default="", metavar="NAMES", help="some of them, separated by commas")
     commands.add_parser("matrix", help="every ansible-core that this machine can run, both ways")
     commands.add_parser("fetch", help="only get what the tests need")
     return parser.parse_args()
@@ -71,7 +85,10 @@ def main() -> bool:
     machine.bring_up()
     if chosen.command == "matrix":
         return matrix()
-    return ssh(at_hand(chosen.core), chosen.way, [name for name in chosen.only.split(",") if name])
+    only = [name for name in chosen.only.split(",") if name]
+    if chosen.command == "targets":
+        return any_target(at_hand(chosen.core), chosen.way, chosen.connection, only)
+    return ssh(at_hand(chosen.core), chosen.way, only)
 
 
 if __name__ == "__main__":

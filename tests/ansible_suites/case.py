@@ -35,6 +35,8 @@ class Case:
     words: list[str]
     environment: dict[str, str] = field(default_factory=dict)
     copies: tuple[str, ...] = ()  # other targets that the run writes to
+    files: dict[str, str] = field(default_factory=dict)  # to write into the case's own folder
+    edits: dict[str, str] = field(default_factory=dict)  # to replace in the copy of the target
     verdict: Callable[[int, str], str | None] = succeeds
     alone: bool = False  # whether a loaded machine would spoil it
 
@@ -63,6 +65,15 @@ class Desk:
             own = target.name == case.target or target.name in case.copies
             place = self.targets / target.name
             shutil.copytree(target, place, symlinks=True) if own else place.symlink_to(target)
+        for name, text in case.files.items():
+            (self.folder / name).write_text(self.fill(text))
+        for file in (self.targets / case.target).rglob("*") if case.edits else ():
+            if file.is_file():
+                edit(file, case.edits)
+
+    def fill(self, text: str) -> str:
+        """The text with this desk's folder in it."""
+        return text.replace(DESK, str(self.folder))
 
     def environment(self) -> dict[str, str]:
         """What keeps cases apart."""
@@ -76,11 +87,20 @@ class Desk:
         }
 
 
+def edit(file: Path, edits: dict[str, str]) -> None:
+    """Replaces in a file; keeps its mode."""
+    before = after = file.read_bytes()
+    for old, new in edits.items():
+        after = after.replace(old.encode(), new.encode())
+    if after != before:
+        file.write_bytes(after)
+
+
 def run(ground: Ground, case: Case) -> Outcome:
     """Runs one to its end, or to the end of patience."""
     desk = Desk(ground, case)
-    words = [word.replace(DESK, str(desk.folder)) for word in case.words]
-    extra = {name: value.replace(DESK, str(desk.folder)) for name, value in case.environment.items()}
+    words = [desk.fill(word) for word in case.words]
+    extra = {name: desk.fill(value) for name, value in case.environment.items()}
     log = desk.folder / "log"
     began = time.monotonic()
     with log.open("wb") as out:

@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 from types import TracebackType
 
-from bench.lab import BIN, Lab
+from bench.lab import BIN, ROOT, Lab
 
 from . import machine
 from .core import Core
@@ -80,8 +80,17 @@ class Ground:
         system = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         settings["PATH"] = f"{self.core.programs}:{BIN}:{system}"
         settings |= {"LC_ALL": "C.UTF-8", "LANG": "C.UTF-8", "ANSIBLE_NOCOLOR": "1", "ANSIBLE_DEPRECATION_WARNINGS": "0"}
+        settings["ANSIBLE_COLLECTIONS_PATH"] = str(self.collections())
         settings["ANSIBLE_SSH_COMMON_ARGS"] = " ".join(f"-o {option}" for option in self.credentials())
         return settings
+
+    def collections(self) -> Path:
+        """A folder with the project's collection where Ansible looks for collections."""
+        folder = self.lab.folder / "collections"
+        place = folder / "ansible_collections" / "natssh" / "broker"
+        place.parent.mkdir(parents=True)
+        place.symlink_to(ROOT / "ansible")
+        return folder
 
     def credentials(self) -> list[str]:
         """The lines of the lab's own ssh_config about keys and host keys, as `-o` takes them."""
@@ -107,7 +116,8 @@ class Sshd:
         inside = [str(BIN / "natssh-lab"), "exec", NODE, sshd, "-i", "-f", "/run/natssh-lab/sshd_config"]
         # A rootless node has its own words for the same.
         self.words = orders["spawn"] or inside
-        threading.Thread(target=self.serve, daemon=True).start()
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+        self.thread.start()
 
     def serve(self) -> None:
         children: list[subprocess.Popen[bytes]] = []
@@ -121,4 +131,7 @@ class Sshd:
             children = [child for child in [*children, child] if child.poll() is None]
 
     def close(self) -> None:
+        # Closed under a thread that waits in accept, it would go on listening.
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
         self.listener.close()

@@ -1,0 +1,129 @@
+"""Any suite of ansible-core's source, over any connection.
+
+A suite is a script (`runme.sh`), or a role that ansible-test wraps in a play; both find the node in `../../inventory`, as
+ansible-test has it. What reaches the node is a `Connection`: the name of a connection plugin, which is set in the
+inventory, as Ansible's default, and in the place of every `ssh` that a copied suite names by itself; and variables.
+
+    python -m ansible_suites targets                                        # those that concern connections, natssh as ssh
+    python -m ansible_suites targets --connection natssh.broker.ssh         # the same over the collection's plugin
+    python -m ansible_suites targets --way direct --only raw,async          # some, or any other suite by its name
+
+Another plugin is one more entry in `connections`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import executable, machine
+from .case import DESK, Case
+from .ground import DIRECT, NODE, Ground
+
+# Those that concern a connection, or how Ansible treats one.
+NAMES = (
+    "connection",
+    "wait_for_connection",
+    "raw",
+    "async",
+    "become_sudo",
+    "become_su",
+    "delegate_to",
+    "ignore_unreachable",
+    "connection_delegation",
+    "loop-connection",
+    "error_from_connection",
+    "signal_propagation",
+)
+# They add the same accounts, have 3 s to connect in, or are strict about seconds otherwise.
+ALONE = ("become_sudo", "become_su", "async", "wait_for_connection")
+# What is done in 5 s has 6 there: too little for a machine with other work.
+LENIENT = {"async": {"  async: 6\n": "  async: 60\n"}}
+# They add accounts, which only a node of its own may bear.
+ROOT_ONLY = ("become_sudo", "become_su", "delegate_to")
+
+
+@dataclass(frozen=True)
+class Connection:
+    """What Ansible reaches the node with."""
+
+    name: str  # of the connection plugin
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def edits(self) -> dict[str, str]:
+        """What is replaced in the copies of suites that name Ansible's own plugin."""
+        if self.name == "ssh":
+            return {}
+        return {f"ansible_connection{sign}ssh\n": f"ansible_connection{sign}{self.name}\n" for sign in ("=", ": ")}
+
+
+def connections() -> dict[str, Connection]:
+    """Those that can be asked for, by name."""
+    ssh = Connection("ssh", executable.settings())
+    plugin = Connection("natssh.broker.ssh", {"ANSIBLE_TRANSPORT": "natssh.broker.ssh", "ANSIBLE_NATSSH_EXECUTABLE": str(executable.NATSSH)})
+    return {connection.name: connection for connection in (ssh, plugin)}
+
+
+def cases(ground: Ground, connection: Connection, only: list[str]) -> list[Case]:
+    """The suites of these names, else all of `NAMES`; those that this version or this way does not have are told of."""
+    found = []
+    for name in only or NAMES:
+        folder = ground.core.targets / name
+        if not folder.is_dir():
+            if only:
+                raise SystemExit(f"ansible_suites: ansible-core {ground.core.version} has no suite {name}")
+        elif name in ROOT_ONLY and not machine.own():
+            print(f"SKIPPED {name}: only root may add an account, on a node of its own", flush=True)
+        # It looks for its own addresses in what the node's sshd says of its client, and behind a proxy that is the proxy.
+        elif name != "delegate_to" or ground.way == DIRECT:
+            found.append(case(ground, connection, name, folder))
+    return found
+
+
+def case(ground: Ground, connection: Connection, name: str, folder: Path) -> Case:
+    python = ["-e", f"ansible_python_interpreter={ground.interpreter()}"]
+    files = {"inventory": inventory(ground, connection)}
+    if name == "connection":
+        places = ["-e", f"local_tmp={DESK}/tmp/local", "-e", f"remote_tmp=/tmp/{DESK}/remote"]
+        words = ["./test.sh", "-e", "target_hosts=pair", "-e", "action_prefix=", *places, *python]
+    elif name == "delegate_to":
+        words = ["sh", "-exc", DELEGATION, "sh", *python]
+    elif (folder / "runme.sh").exists():
+        words = ["./runme.sh", *python]
+    else:
+        files["play.yml"] = play(name, folder)
+        words = ["ansible-playbook", f"{DESK}/play.yml", "-i", f"{DESK}/inventory"]
+    environment = connection.environment | {"INVENTORY": f"{DESK}/inventory", "ANSIBLE_ROLES_PATH": f"{DESK}/targets"}
+    return Case(name, name, words, environment, files=files, edits=connection.edits() | LENIENT.get(name, {}), alone=name in ALONE)
+
+
+# The lines of its script that reach a node; the others are local and want more of ansible-test. The node needs the folder
+# that the controller, which is the same machine for ansible-test, has anyway.
+DELEGATION = f"""
+natssh-lab exec {NODE} mkdir -p "$PWD"
+ansible-playbook test_delegate_to.yml -i inventory -v "$@"
+ANSIBLE_TIMEOUT=3 ansible-playbook delegate_vars_handling.yml -i inventory -v "$@"
+ansible-playbook delegate_with_fact_from_delegate_host.yml "$@"
+"""
+
+
+def inventory(ground: Ground, connection: Connection) -> str:
+    """`testhost`, as ansible-test has it, and a pair for the suite of all connections."""
+    return f"""
+testhost
+[pair]
+pipelining ansible_pipelining=true
+no-pipelining ansible_pipelining=false
+[all:vars]
+ansible_host=localhost
+ansible_connection={connection.name}
+ansible_python_interpreter={ground.interpreter()}
+"""
+
+
+def play(name: str, folder: Path) -> str:
+    """The play that ansible-test makes of a role."""
+    aliases = (folder / "aliases").read_text().split()
+    facts = "gather_facts/no" not in aliases
+    return json.dumps([{"hosts": "testhost", "gather_facts": facts, "vars": {"output_dir": f"{DESK}/tmp"}, "roles": [name]}])
