@@ -52,13 +52,12 @@ class Outcome:
 
 
 class Desk:
-    """A case's own folders: a home, one for the programs' files, and the suites."""
+    """A case's own folders: one for Ansible, one for what it writes, and the suites."""
 
     def __init__(self, ground: Ground, case: Case) -> None:
         self.folder = ground.lab.folder / re.sub(r"\W+", "-", case.name)
         self.folder.mkdir()
-        for name in ("home", "tmp"):
-            (self.folder / name).mkdir()
+        (self.folder / "tmp").mkdir()
         self.targets = self.folder / "targets"
         self.targets.mkdir()
         for target in ground.core.targets.iterdir():
@@ -77,10 +76,9 @@ class Desk:
 
     def environment(self) -> dict[str, str]:
         """What keeps cases apart."""
-        home, tmp = self.folder / "home", self.folder / "tmp"
+        tmp = self.folder / "tmp"
         return {
-            "HOME": str(home),
-            "ANSIBLE_HOME": str(home / ".ansible"),
+            "ANSIBLE_HOME": str(self.folder / "ansible"),
             "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self.folder / "cp"),
             "OUTPUT_DIR": str(tmp),
             "TMPDIR": str(tmp),

@@ -39,6 +39,8 @@ class Ground:
     def __enter__(self) -> Ground:
         self.lab.__enter__()
         try:
+            if machine.own():
+                machine.move_home(Path(self.lab.environment["HOME"]))
             if self.way == DIRECT:
                 self.sshd = Sshd(self.lab)
             with Path(self.lab.environment["NATSSH_CONFIG"]).open("a") as config:

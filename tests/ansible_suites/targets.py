@@ -40,8 +40,8 @@ NAMES = (
 ALONE = ("become_sudo", "become_su", "async", "wait_for_connection")
 # What is done in 5 s has 6 there: too little for a machine with other work.
 LENIENT = {"async": {"  async: 6\n": "  async: 60\n"}}
-# They add accounts, which only a node of its own may bear.
-ROOT_ONLY = ("become_sudo", "become_su", "delegate_to")
+# They add accounts, need a home that the system knows by its name, or addresses.
+ROOT_ONLY = ("become_sudo", "become_su", "async", "delegate_to")
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def cases(ground: Ground, connection: Connection, only: list[str]) -> list[Case]
             if only:
                 raise SystemExit(f"ansible_suites: ansible-core {ground.core.version} has no suite {name}")
         elif name in ROOT_ONLY and not machine.own():
-            print(f"SKIPPED {name}: only root may add an account, on a node of its own", flush=True)
+            print(f"SKIPPED {name}: it takes a machine of its own, which only root can make", flush=True)
         # It looks for its own addresses in what the node's sshd says of its client, and behind a proxy that is the proxy.
         elif name != "delegate_to" or ground.way == DIRECT:
             found.append(case(ground, connection, name, folder))
