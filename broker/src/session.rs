@@ -106,6 +106,14 @@ impl Session {
         self.connection.ping().await
     }
 
+    /// Exchanges keys anew.
+    ///
+    /// # Errors
+    /// The session has ended.
+    pub async fn rekey(&self) -> Result<(), ()> {
+        self.connection.rekey().await
+    }
+
     /// The last round trip that was measured, if one was.
     #[must_use]
     pub fn round_trip(&self) -> Option<Duration> {

@@ -20,6 +20,7 @@ mod printed;
 mod real_ssh;
 mod scan;
 mod table;
+mod terminal;
 
 use crate::config::Kind;
 use crate::proxy_command::ProxyCommand;

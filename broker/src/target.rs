@@ -6,6 +6,7 @@
 use natssh_wire::NodeAddr;
 use natssh_wire::node::BadNodeAddr;
 use natssh_wire::ssh_words::LogLevel;
+use natssh_wire::terminal::Terminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -136,7 +137,9 @@ pub struct Wishes {
     pub environment: Vec<(Vec<u8>, Vec<u8>)>,
     /// What is run.
     pub run: Run,
-    /// It is a shell that ssh would have run at a terminal, had there been one.
+    /// The terminal that it is run at.
+    pub terminal: Option<Pty>,
+    /// It would have been run at one, had there been one here.
     pub lacks_terminal: bool,
     /// `LogLevel`: what is said beside the command's own output.
     pub level: LogLevel,
@@ -152,6 +155,28 @@ pub enum Run {
     Command(Vec<u8>),
     /// A subsystem.
     Subsystem(String),
+}
+
+/// A terminal that a node is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pty {
+    /// `TERM`.
+    pub name: String,
+    /// Its size and its modes.
+    pub like: Terminal,
+    /// `EscapeChar`: the byte by which the client is told things, and not the node.
+    pub escape: Option<u8>,
+    /// What happens without.
+    pub need: Need,
+}
+
+/// What happens where a node gives no terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// It was asked for explicitly (`-t`, `RequestTTY yes`): the call ends.
+    Must,
+    /// A shell was to have one: it runs without.
+    May,
 }
 
 /// What becomes of a call.

@@ -25,6 +25,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
 use hyper::{Request, Response, StatusCode};
 use natssh_wire::exec::{self, EXEC_BODY_LIMIT, ExecRequest, Resolution};
+use natssh_wire::terminal::{self, Granted};
 use natssh_wire::{Failure, FailureKind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,6 +70,8 @@ pub(super) async fn exec(
             return Ok(real_ssh(reason, true, host, port, user));
         }
     };
+    let terminal = wishes.terminal.as_ref().map(|pty| Granted { escape: pty.escape }.to_header());
+    let terminal = terminal.and_then(|value| HeaderValue::try_from(value).ok());
     let call = Call { broker: broker.clone(), target, wishes, caller, deadline };
     tokio::spawn(async move {
         if let Ok(upgraded) = upgrade.await {
@@ -80,6 +83,7 @@ pub(super) async fn exec(
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     answer.headers_mut().insert(UPGRADE, HeaderValue::from_static(exec::UPGRADE));
+    terminal.map(|value| answer.headers_mut().insert(terminal::HEADER, value));
     Ok(answer)
 }
 

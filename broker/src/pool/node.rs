@@ -4,7 +4,7 @@ use super::lease::Leased;
 use super::line::{Boxed, Counts, Line, Opener};
 use crate::reach::{Caller, Opened, Reach, Way};
 use crate::session::{Alive, Ended, Gone, Health, NotOpened, OpenError, Running, Session, Stores};
-use crate::target::{Run, Target, Wishes};
+use crate::target::{Target, Wishes};
 use natssh_wire::{Failure, FailureKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -130,12 +130,12 @@ impl Line for Node {
 }
 
 impl Leased<Node> {
-    /// Hands over the environment and what is to be run, and has the next channel opened behind it.
+    /// Hands over what is to be run and all that goes with it, and has the next channel opened behind it.
     ///
     /// # Errors
     /// The channel had ended before: nothing ran.
-    pub async fn start(&self, environment: &[(Vec<u8>, Vec<u8>)], run: &Run) -> Result<(), Gone> {
-        Running::start(self, environment, run).await?;
+    pub async fn start(&self, wishes: &Wishes) -> Result<(), Gone> {
+        Running::start(self, wishes).await?;
         self.started();
         Ok(())
     }

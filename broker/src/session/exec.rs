@@ -7,37 +7,42 @@ pub use crate::ssh::{Event, Gone};
 
 use super::Session;
 use crate::ssh::CommandChannel;
-use crate::target::Run;
+use crate::target::{Run, Wishes};
 use bytes::Bytes;
+use natssh_wire::terminal::Size;
 use std::sync::Arc;
 
 /// One session channel. Dropping it closes it; what runs on the node then loses its outputs, as with ssh.
 pub struct Running {
     channel: CommandChannel,
     /// Lives as long as its channels.
-    _session: Arc<Session>,
+    session: Arc<Session>,
 }
 
 impl Running {
     pub(super) fn new(channel: CommandChannel, session: Arc<Session>) -> Self {
-        Self { channel, _session: session }
+        Self { channel, session }
     }
 
-    /// Hands over the environment and what is to be run, without waiting for an answer: that is an [`Event`].
+    /// Hands over the terminal, the environment and what is to be run, in ssh's order and without waiting for an
+    /// answer: that is an [`Event`].
     ///
     /// # Errors
     /// The channel had ended before: nothing ran.
-    pub async fn start(&self, environment: &[(Vec<u8>, Vec<u8>)], run: &Run) -> Result<(), Gone> {
+    pub async fn start(&self, wishes: &Wishes) -> Result<(), Gone> {
         if self.has_ended() {
             return Err(Gone);
         }
-        for (name, value) in environment {
+        if let Some(pty) = &wishes.terminal {
+            self.channel.terminal(&pty.name, &pty.like).await?;
+        }
+        for (name, value) in &wishes.environment {
             // See `carries`.
             if let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) {
                 self.channel.set(name, value).await?;
             }
         }
-        match run {
+        match &wishes.run {
             Run::Shell => self.channel.shell().await,
             Run::Command(command) => self.channel.exec(command).await,
             Run::Subsystem(name) => self.channel.subsystem(name).await,
@@ -72,6 +77,22 @@ impl Running {
     /// The channel has ended.
     pub async fn signal(&self, name: &str) -> Result<(), Gone> {
         self.channel.signal(name).await
+    }
+
+    /// Tells the node that the terminal has this size now.
+    ///
+    /// # Errors
+    /// The channel has ended.
+    pub async fn resize(&self, size: Size) -> Result<(), Gone> {
+        self.channel.resize(size).await
+    }
+
+    /// Exchanges the keys of the session anew; its other commands do not notice.
+    ///
+    /// # Errors
+    /// The session has ended.
+    pub async fn rekey(&self) -> Result<(), Gone> {
+        self.session.rekey().await.map_err(|()| Gone)
     }
 
     /// Whether the channel has ended: nothing can be started on it any more.

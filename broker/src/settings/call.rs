@@ -2,6 +2,7 @@
 
 use natssh_wire::exec::{ExecRequest, Terminals};
 use natssh_wire::ssh_words::Invocation;
+use natssh_wire::terminal::Terminal;
 use natssh_wire::word::Word;
 use std::path::PathBuf;
 
@@ -105,6 +106,11 @@ impl<'r> Around<'r> {
         let mut found =
             self.request.environment.iter().filter(|(known, _)| known.as_bytes() == name.as_bytes());
         found.next().map(|(_, value)| value)
+    }
+
+    /// The caller's terminal, where the caller knows how to be one.
+    pub(super) fn terminal(&self) -> Option<&'r Terminal> {
+        self.request.terminal.as_ref()
     }
 
     /// A path as the caller means it.

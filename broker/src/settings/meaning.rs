@@ -6,6 +6,7 @@ use super::call::{Around, Call};
 use super::environment;
 use super::expand::{Inexpandable, Tokens};
 use super::printed::Printed;
+use super::terminal::{self, Asked};
 use crate::target::{Algorithms, Proof, Run, Strict, Target, Trust, Way, Wishes};
 use natssh_wire::ssh_words::LogLevel;
 use natssh_wire::word::Word;
@@ -102,7 +103,7 @@ impl Meaning<'_> {
             Some("yes" | "true") => Some(FOR_EVER),
             _ => positive("controlpersist").map(|keep| keep.min(FOR_EVER)),
         };
-        let run = self.run()?;
+        let asked = terminal::asked(self.call, self.around, self.printed)?;
         Ok(Wishes {
             connect_timeout: positive("connecttimeout"),
             alive: positive("serveraliveinterval").zip(count.filter(|count: &u32| *count > 0)),
@@ -112,8 +113,12 @@ impl Meaning<'_> {
                 self.printed.all("sendenv"),
                 self.printed.all("setenv"),
             ),
-            lacks_terminal: run == Run::Shell && self.may_have_terminal(),
-            run,
+            run: self.run()?,
+            lacks_terminal: asked == Asked::Lacking,
+            terminal: match asked {
+                Asked::For(pty) => Some(pty),
+                Asked::Lacking | Asked::No => None,
+            },
             level: self.printed.one("loglevel").and_then(LogLevel::named).unwrap_or_default(),
         })
     }
@@ -127,19 +132,8 @@ impl Meaning<'_> {
             },
             (Some(command), _) => Ok(Run::Command(command.clone())),
             (None, Some(command)) => Ok(Run::Command(command.as_bytes().to_vec())),
-            (None, None) if self.may_have_terminal() && self.at_a_terminal() => {
-                Err("a shell at a terminal wants a terminal".into())
-            }
             (None, None) => Ok(Run::Shell),
         }
-    }
-
-    fn may_have_terminal(&self) -> bool {
-        !matches!(self.printed.one("requesttty"), Some("false" | "no"))
-    }
-
-    fn at_a_terminal(&self) -> bool {
-        self.call.terminals.stdin && !self.call.stdin_is_null
     }
 
     fn proof(&self) -> Result<Proof, String> {

@@ -92,9 +92,9 @@ pub(super) const TABLE: &[Setting] = &[
     setting("ControlPath", Pool, "natssh keeps the connection; no socket is made there"),
     setting("ControlPersist", Pool, "how long a connection is kept unused"),
     setting("DynamicForward", Default, "natssh forwards no ports"),
-    setting("EnableEscapeCommandline", Nothing, "escapes need a terminal"),
+    setting("EnableEscapeCommandline", Nothing, "`~C` would only forward ports, which natssh does not"),
     setting("EnableSSHKeysign", Nothing, "only with HostbasedAuthentication"),
-    setting("EscapeChar", Nothing, "escapes need a terminal"),
+    setting("EscapeChar", Native, "at a terminal"),
     setting("ExitOnForwardFailure", Nothing, "there is no forwarding to fail"),
     setting("FingerprintHash", Nothing, "how fingerprints are shown"),
     setting("ForkAfterAuthentication", Only(NO), "natssh does not go to the background"),
@@ -148,7 +148,7 @@ pub(super) const TABLE: &[Setting] = &[
     setting("MACs", Native, "in that order, as far as natssh has them"),
     setting("NoHostAuthenticationForLocalhost", Only(NO), "natssh checks every host's key"),
     setting("NumberOfPasswordPrompts", Nothing, "natssh never asks"),
-    setting("ObscureKeystrokeTiming", Nothing, "keystrokes need a terminal"),
+    setting("ObscureKeystrokeTiming", Nothing, "keys are sent as they are typed"),
     setting(
         "PasswordAuthentication",
         Native,
@@ -180,11 +180,7 @@ pub(super) const TABLE: &[Setting] = &[
     ),
     setting("RemoteCommand", Native, "run where no command is given"),
     setting("RemoteForward", Default, "natssh forwards no ports"),
-    setting(
-        "RequestTTY",
-        Only(&["auto", "no", "false"]),
-        "natssh has no terminal to give; `auto` without a command, at a terminal, goes to the real ssh too",
-    ),
+    setting("RequestTTY", Native, "the node is asked for a terminal when ssh would ask"),
     setting("RequiredRSASize", Native, "shorter RSA keys are neither shown nor believed"),
     setting(
         "RevokedHostKeys",
@@ -227,7 +223,7 @@ pub(super) const TABLE: &[Setting] = &[
 ];
 
 /// What matters only where something is run: nothing to a hop of ProxyJump, which ssh calls with `-W`.
-const OF_A_COMMAND: [&str; 12] = [
+const OF_A_COMMAND: [&str; 11] = [
     "channeltimeout",
     "dynamicforward",
     "forkafterauthentication",
@@ -236,7 +232,6 @@ const OF_A_COMMAND: [&str; 12] = [
     "localforward",
     "permitlocalcommand",
     "remoteforward",
-    "requesttty",
     "sessiontype",
     "stdinnull",
     "tunnel",

@@ -4,6 +4,7 @@ use super::channel::Gone;
 use super::outputs::{Event, Outputs};
 use super::shared::Shared;
 use bytes::Bytes;
+use natssh_wire::terminal::{Size, Terminal};
 use russh::client::Msg;
 use russh::{ChannelId, ChannelWriteHalf, Sig};
 use std::sync::Arc;
@@ -38,6 +39,29 @@ impl CommandChannel {
     /// The connection is gone.
     pub async fn set(&self, name: &str, value: &str) -> Result<(), Gone> {
         self.half().set_env(false, name, value).await.map_err(|_| Gone)
+    }
+
+    /// Asks for a terminal for what is run next. Whether the server gives one is an event.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub async fn terminal(&self, name: &str, like: &Terminal) -> Result<(), Gone> {
+        self.outputs.asking_terminal();
+        let Size { columns, rows, width, height } = like.size;
+        // Opcodes that the library does not know are no mode of anybody's.
+        let known = |(opcode, value): &(u8, u32)| Some((russh::Pty::from_u8(*opcode)?, *value));
+        let modes: Vec<_> = like.modes.iter().filter_map(known).collect();
+        let asked = self.half().request_pty(true, name, columns, rows, width, height, &modes).await;
+        asked.map_err(|_| Gone)
+    }
+
+    /// The terminal has this size now.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub async fn resize(&self, size: Size) -> Result<(), Gone> {
+        let Size { columns, rows, width, height } = size;
+        self.half().window_change(columns, rows, width, height).await.map_err(|_| Gone)
     }
 
     /// Asks for a command line to be run by the login shell.

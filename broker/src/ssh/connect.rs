@@ -181,6 +181,14 @@ impl Connection {
         if self.shared.ended.borrow().is_some() { Err(()) } else { Ok(begun.elapsed()) }
     }
 
+    /// Exchanges keys anew, as soon as no exchange is under way.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub async fn rekey(&self) -> Result<(), ()> {
+        self.handle.rekey_soon().await.map_err(drop)
+    }
+
     /// Sends a global request that wants a reply.
     ///
     /// # Errors

@@ -41,6 +41,8 @@ pub enum Event {
     Started,
     /// The server does not: nothing ran.
     Refused,
+    /// The server gives no terminal; what was asked to be run behind it is run all the same.
+    NoTerminal,
     /// The command printed something.
     Output(Output, Bytes),
     /// The channel closed, and the command had exited with this status. Nothing follows.
@@ -69,6 +71,10 @@ pub(super) struct Outputs {
 #[derive(Debug)]
 struct State {
     queue: Queue,
+    /// A terminal was asked for, and the answer is to come, before every other.
+    awaits_terminal: bool,
+    /// It was refused, until that is told.
+    no_terminal: bool,
     /// The answer to the request to run something, until it is told.
     reply: Option<bool>,
     exit: Option<Exit>,
@@ -80,9 +86,23 @@ struct State {
 impl Outputs {
     pub(super) fn new(unread: Arc<Unread>) -> Self {
         let queue = Queue::new(unread.stores.clone());
-        let state = State { queue, reply: None, exit: None, end: None, running: false, behind: false };
+        let state = State {
+            queue,
+            awaits_terminal: false,
+            no_terminal: false,
+            reply: None,
+            exit: None,
+            end: None,
+            running: false,
+            behind: false,
+        };
         let (changed, room, over) = Default::default();
         Self { state: Mutex::new(state), unread, changed, room, over }
+    }
+
+    /// A terminal is about to be asked for.
+    pub(super) fn asking_terminal(&self) {
+        self.lock().awaits_terminal = true;
     }
 
     /// A command is about to be started on the channel.
@@ -141,9 +161,15 @@ impl Outputs {
         self.unread.sent.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// The server answered the request to run something.
+    /// The server answered a request: in their order (RFC 4254, 4), and the one for a terminal is the first.
     pub(super) fn reply(&self, accepted: bool) {
-        self.lock().reply = Some(accepted);
+        let mut state = self.lock();
+        if std::mem::take(&mut state.awaits_terminal) {
+            state.no_terminal = !accepted;
+        } else {
+            state.reply = Some(accepted);
+        }
+        drop(state);
         self.changed.notify_one();
     }
 
@@ -187,6 +213,9 @@ impl Outputs {
         loop {
             let front = {
                 let mut state = self.lock();
+                if std::mem::take(&mut state.no_terminal) {
+                    return Event::NoTerminal;
+                }
                 match state.reply.take() {
                     Some(true) => return Event::Started,
                     Some(false) => return Event::Refused,

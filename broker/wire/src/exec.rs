@@ -4,6 +4,7 @@
 //! have seen around it; the broker parses, asks `ssh -G`, and either runs the
 //! command on a session of its own or says that the real ssh has to.
 
+use crate::terminal::Terminal;
 use crate::word::Word;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,10 @@ pub struct ExecRequest {
     /// Which of the caller's standard streams are terminals.
     #[serde(default)]
     pub terminals: Terminals,
+    /// The terminal that a node is asked for one like, where the call wants one. Without it the client does not know
+    /// how to be a terminal, and such a call is the real ssh's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<Terminal>,
     /// The caller's patience for the connection in milliseconds, where it sets one of its own: the settings'
     /// `ConnectTimeout` holds otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]

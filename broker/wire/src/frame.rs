@@ -7,6 +7,7 @@
 pub mod pieces;
 
 use crate::Failure;
+use crate::terminal::Size;
 use std::fmt;
 
 /// Bytes before what a frame carries.
@@ -25,6 +26,10 @@ pub enum FromClient<'a> {
     Closed(Output),
     /// A signal for the command, by its name without `SIG` (RFC 4254, 6.10).
     Signal(&'a str),
+    /// The caller's terminal has this size now.
+    Window(Size),
+    /// The keys of the session are to be exchanged anew.
+    Rekey,
 }
 
 /// A frame of the broker's. The last one is `Exit`, `Killed` or `Failed`.
@@ -40,6 +45,8 @@ pub enum FromBroker<'a> {
     Killed(&'a str),
     /// The command's end was not seen; a failure as JSON. Whether it ran is in `Failure::message`.
     Failed(&'a [u8]),
+    /// The node gives no terminal, and the command goes on without: the caller's is to be as it was.
+    NoTerminal,
 }
 
 /// Which of a command's outputs.
@@ -67,12 +74,15 @@ mod kind {
     pub(super) const STDIN_END: u8 = 0x02;
     pub(super) const CLOSED: u8 = 0x03;
     pub(super) const SIGNAL: u8 = 0x04;
+    pub(super) const WINDOW: u8 = 0x05;
+    pub(super) const REKEY: u8 = 0x06;
     pub(super) const STDOUT: u8 = 0x11;
     pub(super) const STDERR: u8 = 0x12;
     pub(super) const DEBUG: u8 = 0x13;
     pub(super) const EXIT: u8 = 0x14;
     pub(super) const KILLED: u8 = 0x15;
     pub(super) const FAILED: u8 = 0x16;
+    pub(super) const NO_TERMINAL: u8 = 0x17;
 }
 
 impl Output {
@@ -96,6 +106,8 @@ impl<'a> FromClient<'a> {
             Self::StdinEnd => put(to, kind::STDIN_END, &[]),
             Self::Closed(output) => put(to, kind::CLOSED, &[output.kind()]),
             Self::Signal(name) => put(to, kind::SIGNAL, name.as_bytes()),
+            Self::Window(size) => put(to, kind::WINDOW, &window(*size)),
+            Self::Rekey => put(to, kind::REKEY, &[]),
         }
     }
 
@@ -110,7 +122,7 @@ impl<'a> FromClient<'a> {
     /// # Errors
     /// [`BadFrame`], as soon as it shows.
     pub fn decode(bytes: &'a [u8]) -> Result<Option<(Self, usize)>, BadFrame> {
-        let Some((kind, carried, taken)) = take(bytes, |kind| (kind::STDIN..=kind::SIGNAL).contains(&kind))?
+        let Some((kind, carried, taken)) = take(bytes, |kind| (kind::STDIN..=kind::REKEY).contains(&kind))?
         else {
             return Ok(None);
         };
@@ -126,6 +138,11 @@ impl<'a> FromClient<'a> {
                 Some(name) => Self::Signal(name),
                 None => return bad,
             },
+            (kind::WINDOW, size) => match window_of(size) {
+                Some(size) => Self::Window(size),
+                None => return bad,
+            },
+            (kind::REKEY, []) => Self::Rekey,
             _ => return bad,
         };
         Ok(Some((frame, taken)))
@@ -145,6 +162,7 @@ impl<'a> FromBroker<'a> {
             Self::Exit(status) => put(to, kind::EXIT, &status.to_be_bytes()),
             Self::Killed(signal) => put(to, kind::KILLED, signal.as_bytes()),
             Self::Failed(json) => put(to, kind::FAILED, json),
+            Self::NoTerminal => put(to, kind::NO_TERMINAL, &[]),
         }
     }
 
@@ -159,7 +177,8 @@ impl<'a> FromBroker<'a> {
     /// # Errors
     /// [`BadFrame`], as soon as it shows.
     pub fn decode(bytes: &'a [u8]) -> Result<Option<(Self, usize)>, BadFrame> {
-        let Some((kind, carried, taken)) = take(bytes, |kind| (kind::STDOUT..=kind::FAILED).contains(&kind))?
+        let Some((kind, carried, taken)) =
+            take(bytes, |kind| (kind::STDOUT..=kind::NO_TERMINAL).contains(&kind))?
         else {
             return Ok(None);
         };
@@ -177,6 +196,7 @@ impl<'a> FromBroker<'a> {
                 None => return bad,
             },
             (kind::FAILED, json) => Self::Failed(json),
+            (kind::NO_TERMINAL, []) => Self::NoTerminal,
             _ => return bad,
         };
         Ok(Some((frame, taken)))
@@ -217,6 +237,20 @@ fn take(bytes: &[u8], is_known: impl Fn(u8) -> bool) -> Result<Option<Parts<'_>>
     Ok(rest.get(..length).map(|carried| (kind, carried, HEADER + length)))
 }
 
+/// Columns, rows, width and height, as RFC 4254, 6.7 has them.
+fn window(size: Size) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    let numbers = [size.columns, size.rows, size.width, size.height];
+    bytes.chunks_exact_mut(4).zip(numbers).for_each(|(to, number)| to.copy_from_slice(&number.to_be_bytes()));
+    bytes
+}
+
+fn window_of(bytes: &[u8]) -> Option<Size> {
+    let (numbers, []) = bytes.as_chunks::<4>() else { return None };
+    let [columns, rows, width, height] = <[[u8; 4]; 4]>::try_from(numbers).ok()?.map(u32::from_be_bytes);
+    Some(Size { columns, rows, width, height })
+}
+
 /// A signal's name: letters and digits, and `@` for those of a private range.
 fn name_of(bytes: &[u8]) -> Option<&str> {
     let name = std::str::from_utf8(bytes).ok()?;
@@ -254,11 +288,14 @@ mod tests {
 
     #[test]
     fn frames_are_these_bytes() {
-        let client: [(FromClient<'_>, &[u8]); 4] = [
+        let size = Size { columns: 80, rows: 24, width: 640, height: 384 };
+        let client: [(FromClient<'_>, &[u8]); 6] = [
             (FromClient::Stdin(b"hi"), b"\x01\0\0\0\x02hi"),
             (FromClient::StdinEnd, b"\x02\0\0\0\0"),
             (FromClient::Closed(Output::Stdout), b"\x03\0\0\0\x01\x11"),
             (FromClient::Signal("TERM"), b"\x04\0\0\0\x04TERM"),
+            (FromClient::Window(size), b"\x05\0\0\0\x10\0\0\0\x50\0\0\0\x18\0\0\x02\x80\0\0\x01\x80"),
+            (FromClient::Rekey, b"\x06\0\0\0\0"),
         ];
         for (frame, bytes) in client {
             let mut encoded = Vec::new();
@@ -267,13 +304,14 @@ mod tests {
             is_in_the_prose(bytes);
             assert_eq!(FromClient::decode(bytes), Ok(Some((frame, bytes.len()))));
         }
-        let broker: [(FromBroker<'_>, &[u8]); 6] = [
+        let broker: [(FromBroker<'_>, &[u8]); 7] = [
             (FromBroker::Output(Output::Stdout, b"a\0b"), b"\x11\0\0\0\x03a\0b"),
             (FromBroker::Output(Output::Stderr, b"e"), b"\x12\0\0\0\x01e"),
             (FromBroker::Debug(1, "x"), b"\x13\0\0\0\x02\x01x"),
             (FromBroker::Exit(258), b"\x14\0\0\0\x04\0\0\x01\x02"),
             (FromBroker::Killed("KILL"), b"\x15\0\0\0\x04KILL"),
             (FromBroker::Failed(b"{}"), b"\x16\0\0\0\x02{}"),
+            (FromBroker::NoTerminal, b"\x17\0\0\0\0"),
         ];
         for (frame, bytes) in broker {
             let mut encoded = Vec::new();
@@ -291,10 +329,23 @@ mod tests {
         assert_eq!(FromClient::decode(b"\x11"), Err(BadFrame::Kind(0x11)));
         assert_eq!(FromBroker::decode(b"\x01"), Err(BadFrame::Kind(0x01)));
         assert_eq!(FromBroker::decode(b"\x11\xff\0\0\0"), Err(BadFrame::Length(0xff00_0000)));
-        for bytes in [&b"\x02\0\0\0\x01x"[..], b"\x03\0\0\0\x01\x14", b"\x04\0\0\0\0", b"\x04\0\0\0\x02a "] {
+        for bytes in [
+            &b"\x02\0\0\0\x01x"[..],
+            b"\x03\0\0\0\x01\x14",
+            b"\x04\0\0\0\0",
+            b"\x04\0\0\0\x02a ",
+            b"\x05\0\0\0\x01\0",
+            b"\x06\0\0\0\x01x",
+        ] {
             assert_eq!(FromClient::decode(bytes), Err(BadFrame::Content(bytes[0])));
         }
-        for bytes in [&b"\x13\0\0\0\x01\x04"[..], b"\x13\0\0\0\0", b"\x14\0\0\0\x01\0", b"\x15\0\0\0\0"] {
+        for bytes in [
+            &b"\x13\0\0\0\x01\x04"[..],
+            b"\x13\0\0\0\0",
+            b"\x14\0\0\0\x01\0",
+            b"\x15\0\0\0\0",
+            b"\x17\0\0\0\x01x",
+        ] {
             assert_eq!(FromBroker::decode(bytes), Err(BadFrame::Content(bytes[0])));
         }
     }
@@ -317,6 +368,14 @@ mod tests {
             prop_assert_eq!(FromBroker::decode(&bytes[..cut.index(whole)]), Ok(None));
             bytes.extend_from_slice(&more);
             prop_assert_eq!(FromBroker::decode(&bytes), Ok(Some((FromBroker::Output(Output::Stdout, &carried), whole))));
+        }
+
+        #[test]
+        fn a_size_passes_whole(columns: u32, rows: u32, width: u32, height: u32) {
+            let size = Size { columns, rows, width, height };
+            let mut bytes = Vec::new();
+            FromClient::Window(size).encode(&mut bytes);
+            prop_assert_eq!(FromClient::decode(&bytes), Ok(Some((FromClient::Window(size), bytes.len()))));
         }
 
         #[test]

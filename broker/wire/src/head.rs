@@ -5,6 +5,7 @@
 //! line of a `200` the node's own bytes follow at once.
 
 use crate::request::PROTOCOL_HEADER;
+use crate::terminal::{self, Granted};
 use crate::{Failure, FailureKind};
 
 /// An answer whose head is longer is not the broker's.
@@ -32,6 +33,8 @@ pub struct ResponseHead {
     pub protocol: Option<u32>,
     /// The length of the body; none means until the end of the stream.
     pub content_length: Option<u64>,
+    /// The terminal that a node is asked for, with a 101.
+    pub terminal: Option<Granted>,
     /// How many bytes the head takes, its blank line included.
     pub consumed: usize,
 }
@@ -113,7 +116,8 @@ fn read_head(head: &[u8]) -> Result<ResponseHead, String> {
         Ok(status @ (101 | 200..=599)) if code.len() == 3 => status,
         _ => return Err(format!("the answer has the status {code:?}")),
     };
-    let mut answer = ResponseHead { status, protocol: None, content_length: None, consumed: head.len() };
+    let mut answer =
+        ResponseHead { status, protocol: None, content_length: None, terminal: None, consumed: head.len() };
     for line in lines.filter(|line| !line.is_empty()) {
         let Some((name, value)) = line.split_once(':') else {
             return Err(format!("the answer has the header line {line:?}"));
@@ -123,6 +127,10 @@ fn read_head(head: &[u8]) -> Result<ResponseHead, String> {
             set_once(&mut answer.protocol, name, value)?;
         } else if name.eq_ignore_ascii_case("content-length") {
             set_once(&mut answer.content_length, name, value)?;
+        } else if name.eq_ignore_ascii_case(terminal::HEADER) {
+            let granted = Granted::from_header(value);
+            answer.terminal =
+                Some(granted.ok_or_else(|| format!("the answer has a wrong {name}: {value:?}"))?);
         } else if name.eq_ignore_ascii_case("transfer-encoding") {
             return Err("the answer is sent in chunks, which this client does not read".into());
         }
@@ -153,6 +161,20 @@ mod tests {
         let Decoded::Head(head) = decode_response(OK) else { panic!("no head") };
         assert_eq!((head.status, head.protocol, head.content_length), (200, Some(1), None));
         assert_eq!(&OK[head.consumed..], b"SSH-2.0-node\r\n");
+    }
+
+    #[test]
+    fn a_terminal_is_told_of_in_the_head() {
+        let answer = |line: &str| format!("HTTP/1.1 101 x\r\nNatssh-Protocol: 1\r\n{line}\r\n\r\n");
+        let Decoded::Head(head) = decode_response(answer("Natssh-Terminal: 126").as_bytes()) else {
+            panic!()
+        };
+        assert_eq!(head.terminal, Some(Granted { escape: Some(b'~') }));
+        let Decoded::Head(head) = decode_response(answer("natssh-terminal: none").as_bytes()) else {
+            panic!()
+        };
+        assert_eq!(head.terminal, Some(Granted { escape: None }));
+        assert!(matches!(decode_response(answer("natssh-terminal: ~").as_bytes()), Decoded::Bad(_)));
     }
 
     #[test]

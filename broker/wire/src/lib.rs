@@ -15,6 +15,7 @@ pub mod real_ssh;
 pub mod request;
 pub mod ssh_words;
 pub mod status;
+pub mod terminal;
 pub mod word;
 
 pub use failure::{Failure, FailureKind};

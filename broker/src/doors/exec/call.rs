@@ -5,12 +5,13 @@ use crate::broker::Broker;
 use crate::pool::{self, Leased, Node};
 use crate::reach;
 use crate::session::{Event, Gone, NotOpened, Running};
-use crate::target::{Run, Target, Wishes};
+use crate::target::{Need, Run, Target, Wishes};
 use bytes::Bytes;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use natssh_wire::frame::{BadFrame, FromBroker};
 use natssh_wire::ssh_words::LogLevel;
+use natssh_wire::terminal::Size;
 use natssh_wire::{Failure, FailureKind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +51,14 @@ impl Command for Leased<Node> {
     async fn signal(&self, name: &str) -> Result<(), Gone> {
         Running::signal(self, name).await
     }
+
+    async fn resize(&self, size: Size) -> Result<(), Gone> {
+        Running::resize(self, size).await
+    }
+
+    async fn rekey(&self) -> Result<(), Gone> {
+        Running::rekey(self).await
+    }
 }
 
 impl Call {
@@ -79,15 +88,17 @@ impl Call {
         if !self.greet(client, &leased).await {
             return Ok(());
         }
+        let terminal = self.wishes.terminal.as_ref().map_or(Need::May, |pty| pty.need);
         let mut tries = 0;
         loop {
-            let not_started = match leased.start(&self.wishes.environment, &self.wishes.run).await {
-                Ok(()) => match client.carry(&leased).await {
+            let not_started = match leased.start(&self.wishes).await {
+                Ok(()) => match client.carry(&leased, terminal).await {
                     Over::Told | Over::ClientGone => return Ok(()),
                     Over::BadFrame(bad) => return Err(bad_frame(&bad)),
                     Over::Closed => return Err(self.noted(self.closed())),
                     // The pool notes it, once for all commands of the session.
                     Over::Cut(reason) => return Err(self.cut(&reason)),
+                    Over::NoTerminal => return Err(self.noted(self.no_terminal())),
                     Over::Refused => self.refused(),
                 },
                 // It had ended, as a channel that was opened ahead of need may have.
@@ -143,6 +154,16 @@ impl Call {
                     .hint("look into the log of the node's sshd")
             }
         }
+    }
+
+    /// As ssh says it (clientloop.c), which runs nothing back either.
+    fn no_terminal(&self) -> Failure {
+        let text = format!(
+            "PTY allocation request failed on channel 0: {} gives no terminal; the command may have run without",
+            self.target.peer()
+        );
+        Failure::new(FailureKind::Denied, text)
+            .hint("the same without -t, or PermitTTY in the sshd_config of the node")
     }
 
     fn closed(&self) -> Failure {

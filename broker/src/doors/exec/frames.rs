@@ -2,6 +2,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use natssh_wire::frame::{BadFrame, FromClient, HEADER, Output};
+use natssh_wire::terminal::Size;
 use std::io;
 use tokio::io::Interest;
 use tokio::net::unix::OwnedReadHalf;
@@ -22,6 +23,10 @@ pub(super) enum Frame {
     Closed(Output),
     /// A signal for the command.
     Signal(String),
+    /// The terminal's size now.
+    Window(Size),
+    /// Keys are to be exchanged anew.
+    Rekey,
 }
 
 /// Why there is no further frame.
@@ -98,6 +103,8 @@ fn take(buffer: &mut BytesMut) -> Result<Option<Frame>, BadFrame> {
         FromClient::StdinEnd => Frame::StdinEnd,
         FromClient::Closed(output) => Frame::Closed(output),
         FromClient::Signal(name) => Frame::Signal(name.to_owned()),
+        FromClient::Window(size) => Frame::Window(size),
+        FromClient::Rekey => Frame::Rekey,
     };
     buffer.advance(taken);
     Ok(Some(frame))

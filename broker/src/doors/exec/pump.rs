@@ -10,8 +10,10 @@ use super::stdin::Stdin;
 use super::unheard::{Act, Unheard};
 use crate::session::{Event, Gone};
 use crate::splice::hung_up;
+use crate::target::Need;
 use bytes::Bytes;
 use natssh_wire::frame::{BadFrame, FromBroker, Output};
+use natssh_wire::terminal::Size;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -31,6 +33,10 @@ pub(super) trait Command: Sync {
     fn finish_writing(&self) -> impl Future<Output = Result<(), Gone>> + Send;
     /// Sends a signal by its name without `SIG`.
     fn signal(&self, name: &str) -> impl Future<Output = Result<(), Gone>> + Send;
+    /// The caller's terminal has this size now.
+    fn resize(&self, size: Size) -> impl Future<Output = Result<(), Gone>> + Send;
+    /// Exchanges the keys of its session anew.
+    fn rekey(&self) -> impl Future<Output = Result<(), Gone>> + Send;
 }
 
 /// How it ended.
@@ -44,6 +50,8 @@ pub(super) enum Over {
     BadFrame(BadFrame),
     /// The node runs nothing: the command did not start.
     Refused,
+    /// The node gives no terminal, and the command is nothing without one; it may run.
+    NoTerminal,
     /// The channel closed without a word on how the command ended.
     Closed,
     /// The session ended under the command; why.
@@ -83,12 +91,12 @@ impl Client {
         Self { frames, write, stdin, told }
     }
 
-    /// Carries frames. Input that a refused command was sent is sent again to the next one.
-    pub(super) async fn carry(&mut self, command: &impl Command) -> Over {
+    /// Carries frames; `terminal` says what happens where one is refused. Input that a refused command was sent is sent again to the next one.
+    pub(super) async fn carry(&mut self, command: &impl Command, terminal: Need) -> Over {
         let Self { frames, write, stdin, told } = self;
         tokio::select! {
             biased;
-            over = outputs(write, command, told) => over,
+            over = outputs(write, command, terminal, told) => over,
             left = inputs(frames, stdin, command, told) => match left {
                 Left::Gone => Over::ClientGone,
                 Left::Bad(bad) => Over::BadFrame(bad),
@@ -145,6 +153,8 @@ async fn inputs(frames: &mut Frames, stdin: &mut Stdin, command: &impl Command, 
             Frame::Closed(output) => told.is_closed(output).store(true, Relaxed),
             // A server that knows no signals says nothing, and so does natssh.
             Frame::Signal(name) => drop(command.signal(&name).await),
+            Frame::Window(size) => drop(command.resize(size).await),
+            Frame::Rekey => drop(command.rekey().await),
         }
     }
 }
@@ -159,7 +169,7 @@ async fn send(bytes: Bytes, frames: &Frames, command: &impl Command) -> Result<(
 }
 
 /// What the command prints, to the client; in the end, how the command ended.
-async fn outputs(write: &mut OwnedWriteHalf, command: &impl Command, told: &Told) -> Over {
+async fn outputs(write: &mut OwnedWriteHalf, command: &impl Command, terminal: Need, told: &Told) -> Over {
     let mut unheard = None;
     loop {
         let mut batch = Batch::default();
@@ -184,6 +194,8 @@ async fn outputs(write: &mut OwnedWriteHalf, command: &impl Command, told: &Told
                     over = Some(Over::Told);
                 }
                 Event::Refused => over = Some(Over::Refused),
+                Event::NoTerminal if terminal == Need::Must => over = Some(Over::NoTerminal),
+                Event::NoTerminal => batch.frame(&FromBroker::NoTerminal),
                 Event::Closed => over = Some(Over::Closed),
                 Event::Cut(reason) => over = Some(Over::Cut(reason.to_string())),
             }

@@ -1,8 +1,10 @@
 use super::pump::{Client, Command, Over};
 use crate::session::{Event, Gone};
+use crate::target::Need;
 use bytes::Bytes;
 use natssh_wire::frame::pieces::{Piece, Pieces};
 use natssh_wire::frame::{FromBroker, FromClient, Output};
+use natssh_wire::terminal::Size;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -27,6 +29,8 @@ struct Heard {
     stdin: Vec<u8>,
     has_ended: bool,
     signals: Vec<String>,
+    sizes: Vec<(u32, u32)>,
+    rekeyed: u32,
 }
 
 impl Played {
@@ -76,6 +80,16 @@ impl Command for Played {
 
     async fn signal(&self, name: &str) -> Result<(), Gone> {
         self.hear(|heard| heard.signals.push(name.to_owned()));
+        Ok(())
+    }
+
+    async fn resize(&self, size: Size) -> Result<(), Gone> {
+        self.hear(|heard| heard.sizes.push((size.columns, size.rows)));
+        Ok(())
+    }
+
+    async fn rekey(&self) -> Result<(), Gone> {
+        self.hear(|heard| heard.rekeyed += 1);
         Ok(())
     }
 }
@@ -128,7 +142,7 @@ async fn input_goes_in_output_comes_out_and_the_end_is_told_last() {
         all(far).await
     };
     let carried = async {
-        let over = near.carry(&command).await;
+        let over = near.carry(&command, Need::Must).await;
         drop(near);
         over
     };
@@ -144,13 +158,13 @@ async fn a_client_that_leaves_ends_it_even_while_its_input_is_stuck() {
     command.takes.forget_permits(usize::MAX);
     send(&mut far, &[FromClient::Stdin(b"nobody takes this"), FromClient::Stdin(b"nor this")]).await;
     drop(far);
-    assert_eq!(timeout(SOON, near.carry(&command)).await, Ok(Over::ClientGone));
+    assert_eq!(timeout(SOON, near.carry(&command, Need::Must)).await, Ok(Over::ClientGone));
 
     let (far, mut near) = client();
     assert!(!near.has_left());
     drop(far);
     assert!(near.has_left());
-    assert_eq!(timeout(SOON, near.carry(&command)).await, Ok(Over::ClientGone));
+    assert_eq!(timeout(SOON, near.carry(&command, Need::Must)).await, Ok(Over::ClientGone));
 }
 
 #[tokio::test]
@@ -158,7 +172,7 @@ async fn what_is_no_frame_ends_it_and_says_so() {
     let (mut far, mut near) = client();
     let (command, _say) = Played::new();
     far.write_all(b"\x01\0\0\0\x02hi\x77").await.unwrap();
-    let Over::BadFrame(bad) = near.carry(&command).await else { panic!() };
+    let Over::BadFrame(bad) = near.carry(&command, Need::Must).await else { panic!() };
     assert_eq!(bad.to_string(), "there is no frame of kind 0x77");
     assert_eq!(command.until(|_| true).await.stdin, b"hi");
 }
@@ -172,7 +186,7 @@ async fn a_refused_command_has_all_its_input_again() {
         first.until(|heard| heard.stdin == b"one two").await;
         say.send(Event::Refused).await.unwrap();
     };
-    let (over, ()) = tokio::join!(near.carry(&first), refusal);
+    let (over, ()) = tokio::join!(near.carry(&first, Need::Must), refusal);
     assert_eq!(over, Over::Refused);
     assert!(near.could_start_again());
 
@@ -183,7 +197,7 @@ async fn a_refused_command_has_all_its_input_again() {
         assert_eq!(heard.stdin, b"one two three");
         say.send(Event::Exit(0)).await.unwrap();
     };
-    let (over, ()) = tokio::join!(near.carry(&second), story);
+    let (over, ()) = tokio::join!(near.carry(&second, Need::Must), story);
     assert_eq!(over, Over::Told);
 }
 
@@ -199,7 +213,7 @@ async fn input_of_a_command_that_had_started_is_not_sent_again() {
         command.until(|heard| heard.stdin == b"late").await;
         say.send(Event::Cut("the wire broke".into())).await.unwrap();
     };
-    let (over, ()) = tokio::join!(near.carry(&command), story);
+    let (over, ()) = tokio::join!(near.carry(&command, Need::Must), story);
     assert_eq!(over, Over::Cut("the wire broke".into()));
     assert!(!near.could_start_again());
 }
@@ -219,7 +233,7 @@ async fn a_command_that_prints_to_nobody_is_told_and_then_left() {
         all(far).await
     };
     let carried = async {
-        let over = near.carry(&command).await;
+        let over = near.carry(&command, Need::Must).await;
         drop(near);
         over
     };
@@ -237,4 +251,32 @@ async fn frames_to_tell_are_told() {
     let mut far = far;
     far.read_to_end(&mut bytes).await.unwrap();
     assert_eq!(bytes, b"\x13\0\0\0\x07\x01a line\x14\0\0\0\x04\0\0\0\x01");
+}
+
+#[tokio::test]
+async fn a_terminal_changes_its_size_and_may_be_refused() {
+    let (mut far, mut near) = client();
+    let (command, say) = Played::new();
+    let story = async {
+        let size = Size { columns: 132, rows: 43, ..Size::default() };
+        send(&mut far, &[FromClient::Window(size), FromClient::Rekey]).await;
+        let heard = command.until(|heard| heard.rekeyed == 1).await;
+        assert_eq!(heard.sizes, [(132, 43)]);
+        say.send(Event::NoTerminal).await.unwrap();
+    };
+    let (over, ()) = tokio::join!(near.carry(&command, Need::Must), story);
+    assert_eq!(over, Over::NoTerminal);
+    assert!(far.try_read(&mut [0; 1]).is_err(), "that is for the call to tell");
+
+    let story = async {
+        say.send(Event::NoTerminal).await.unwrap();
+        say.send(Event::Output(Output::Stdout, Bytes::from_static(b"x"))).await.unwrap();
+        say.send(Event::Exit(0)).await.unwrap();
+    };
+    let (over, ()) = tokio::join!(near.carry(&command, Need::May), story);
+    assert_eq!(over, Over::Told);
+    drop(near);
+    let mut bytes = Vec::new();
+    far.read_to_end(&mut bytes).await.unwrap();
+    assert_eq!(bytes, b"\x17\0\0\0\0\x11\0\0\0\x01x\x14\0\0\0\x04\0\0\0\0");
 }

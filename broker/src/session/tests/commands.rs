@@ -2,9 +2,10 @@
 
 use super::sshd::{PATIENCE, Sshd};
 use crate::session::{Event, OpenError, Running, Session};
-use crate::target::Run;
+use crate::target::{Need, Pty, Run, Wishes};
 use bytes::Bytes;
 use natssh_wire::frame::Output;
+use natssh_wire::terminal::{Size, Terminal};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -17,9 +18,14 @@ pub(super) struct Done {
     pub(super) end: Event,
 }
 
+/// Nothing beside it.
+fn to_run(run: Run) -> Wishes {
+    Wishes { run, ..Wishes::default() }
+}
+
 pub(super) async fn start(session: &Arc<Session>, command: &str) -> Running {
     let running = session.channel().await.unwrap();
-    running.start(&[], &Run::Command(command.into())).await.unwrap();
+    running.start(&to_run(Run::Command(command.into()))).await.unwrap();
     running
 }
 
@@ -93,7 +99,7 @@ async fn no_more_channels_than_the_node_gives() {
         }
     });
     let third = third.await.unwrap();
-    third.start(&[], &Run::Command(b"echo third".to_vec())).await.unwrap();
+    third.start(&to_run(Run::Command(b"echo third".to_vec()))).await.unwrap();
     assert_eq!(finish(&third).await.stdout, b"third\n");
     drop(second);
 }
@@ -122,7 +128,9 @@ async fn the_environment_arrives_as_far_as_the_node_takes_it() {
     let environment =
         [("LC_NATSSH", "a b'c"), ("OTHER", "x")].map(|(name, value)| (name.into(), value.into()));
     let command = b"printf '%s,%s' \"$LC_NATSSH\" \"$OTHER\"".to_vec();
-    running.start(&environment, &Run::Command(command)).await.unwrap();
+    let wishes =
+        Wishes { environment: environment.to_vec(), run: Run::Command(command), ..Wishes::default() };
+    running.start(&wishes).await.unwrap();
     assert_eq!(finish(&running).await.stdout, b"a b'c,");
 }
 
@@ -131,10 +139,54 @@ async fn a_shell_reads_its_commands_from_its_input() {
     let Some(sshd) = Sshd::start("").await else { return };
     let session = sshd.session().await;
     let running = session.channel().await.unwrap();
-    running.start(&[], &Run::Shell).await.unwrap();
+    running.start(&to_run(Run::Shell)).await.unwrap();
     running.write(Bytes::from_static(b"echo from the shell; exit 4\n")).await.unwrap();
     let done = finish(&running).await;
     assert_eq!((done.stdout.as_slice(), done.end), (&b"from the shell\n"[..], Event::Exit(4)));
+}
+
+/// At a terminal of 100 columns and 40 rows that echoes nothing.
+fn at_a_terminal(command: &str) -> Wishes {
+    let size = Size { columns: 100, rows: 40, ..Size::default() };
+    let like = Terminal { size, modes: vec![(128, 38400), (3, 8), (53, 0)] };
+    let pty = Pty { name: "vt52".into(), like, escape: None, need: Need::Must };
+    Wishes { terminal: Some(pty), ..to_run(Run::Command(command.into())) }
+}
+
+#[tokio::test]
+async fn a_command_at_a_terminal_sees_its_size_its_modes_and_its_name() {
+    let Some(sshd) = Sshd::start("").await else { return };
+    let session = sshd.session().await;
+    let running = session.channel().await.unwrap();
+    let command = "tty -s && echo $TERM; stty size; stty -a | tr ' ' '\\n' | grep -x -e -echo; stty -a | grep -o 'erase = ^H'; \
+        trap 'stty size; exit 3' WINCH; echo ready; while :; do read line; done";
+    running.start(&at_a_terminal(command)).await.unwrap();
+    let mut said = String::new();
+    while !said.contains("ready") {
+        match timeout(PATIENCE, running.next()).await.expect("something happens") {
+            Event::Started => {}
+            Event::Output(Output::Stdout, bytes) => said += &String::from_utf8_lossy(&bytes),
+            other => panic!("{other:?} after {said}"),
+        }
+    }
+    assert_eq!(said, "vt52\r\n40 100\r\n-echo\r\nerase = ^H\r\nready\r\n");
+    // Other commands of the session go on meanwhile.
+    running.rekey().await.unwrap();
+    running.resize(Size { columns: 132, rows: 43, ..Size::default() }).await.unwrap();
+    let done = finish(&running).await;
+    assert_eq!((done.stdout.as_slice(), done.end), (&b"43 132\r\n"[..], Event::Exit(3)));
+    assert_eq!(run(&session, "echo on").await.stdout, b"on\n");
+}
+
+#[tokio::test]
+async fn a_terminal_that_is_refused_is_told_and_the_command_runs_without() {
+    let Some(sshd) = Sshd::start("PermitTTY no").await else { return };
+    let session = sshd.session().await;
+    let running = session.channel().await.unwrap();
+    running.start(&at_a_terminal("test -t 0 || echo none")).await.unwrap();
+    assert_eq!(timeout(PATIENCE, running.next()).await.unwrap(), Event::NoTerminal);
+    let done = finish(&running).await;
+    assert_eq!((done.stdout.as_slice(), done.end), (&b"none\n"[..], Event::Exit(0)));
 }
 
 #[tokio::test]
@@ -142,7 +194,7 @@ async fn a_subsystem_that_the_node_does_not_have_is_refused_and_nothing_ran() {
     let Some(sshd) = Sshd::start("").await else { return };
     let session = sshd.session().await;
     let running = session.channel().await.unwrap();
-    running.start(&[], &Run::Subsystem("nothing".into())).await.unwrap();
+    running.start(&to_run(Run::Subsystem("nothing".into()))).await.unwrap();
     assert_eq!(timeout(PATIENCE, running.next()).await.unwrap(), Event::Refused);
     drop(running);
     assert_eq!(run(&session, "echo on").await.stdout, b"on\n");

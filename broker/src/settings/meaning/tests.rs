@@ -1,5 +1,7 @@
 use super::*;
+use crate::target::Need;
 use natssh_wire::exec::{ExecRequest, Terminals};
+use natssh_wire::terminal::Terminal;
 
 const PRINTED: &str = "\
 host Web
@@ -236,13 +238,18 @@ fn what_is_run_is_a_command_a_subsystem_or_a_shell() {
     assert_eq!(run("remotecommand uptime", none), Ok(Run::Command(b"uptime".to_vec())));
     let sftp = |call: &mut Call| (call.command, call.is_subsystem) = (Some(b"sftp".to_vec()), true);
     assert_eq!(run("", sftp), Ok(Run::Subsystem("sftp".into())));
-    let terminal = |call: &mut Call| (call.command, call.terminals.stdin) = (None, true);
-    assert!(run("", terminal).is_err(), "a login shell at a terminal is given one");
-    assert_eq!(run("requesttty false", terminal), Ok(Run::Shell));
-    assert_eq!(run("remotecommand uptime", terminal), Ok(Run::Command(b"uptime".to_vec())));
-    let quiet =
-        |call: &mut Call| (call.command, call.terminals.stdin, call.stdin_is_null) = (None, true, true);
-    assert_eq!(run("", quiet), Ok(Run::Shell));
+}
+
+#[test]
+fn a_terminal_is_wished_for_or_missed() {
+    let mut case = Case::with("requesttty force");
+    case.request.terminal = Some(Terminal::default());
+    let pty = case.wishes().unwrap().terminal.unwrap();
+    assert_eq!((pty.like, pty.need), (Terminal::default(), Need::Must));
+    case.request.terminal = None;
+    assert!(case.wishes().is_err(), "an older shim leaves it to the real ssh");
+    let lacking = Case::with("requesttty true").wishes().unwrap();
+    assert_eq!((lacking.terminal, lacking.lacks_terminal), (None, true));
 }
 
 #[test]

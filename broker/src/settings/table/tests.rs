@@ -98,14 +98,13 @@ fn what_ansible_and_distributions_set_is_native() {
 
 #[test]
 fn what_natssh_cannot_do_is_named() {
-    let usual = printed("addressfamily any\nrequesttty auto\n");
+    let usual = printed("addressfamily any\n");
     for (text, over, reason) in [
         ("forwardagent no\nforwardx11 no\ntunnel false\nstdinnull no\n", Over::Tcp, None),
         ("forwardagent yes\n", Over::Tcp, Some("ForwardAgent is yes")),
         ("forwardagent /run/user/1000/agent\n", Over::Tcp, Some("ForwardAgent is set")),
         ("localforward 8080 [localhost]:80\n", Over::Tcp, Some("LocalForward is set")),
-        ("requesttty force\n", Over::Tcp, Some("RequestTTY is force")),
-        ("requesttty true\n", Over::Tcp, Some("RequestTTY is true")),
+        ("requesttty force\nescapechar x\n", Over::Tcp, None),
         ("addressfamily any\n", Over::Tcp, None),
         ("addressfamily inet6\n", Over::Tcp, Some("AddressFamily is inet6")),
         ("addressfamily inet6\n", Over::Proxy, None),
@@ -128,7 +127,7 @@ fn what_natssh_cannot_do_is_named() {
 
 #[test]
 fn a_hop_is_no_place_where_something_is_run() {
-    let of_a_command = printed("forwardagent yes\nlocalforward 1 [a]:1\nrequesttty force\n");
+    let of_a_command = printed("forwardagent yes\nlocalforward 1 [a]:1\n");
     assert_eq!(demands_real_ssh(&of_a_command, &Printed::default(), Over::Proxy, For::Hop), None);
     let of_all = printed("hostbasedauthentication yes\n");
     assert!(demands_real_ssh(&of_all, &Printed::default(), Over::Proxy, For::Hop).is_some());

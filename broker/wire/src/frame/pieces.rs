@@ -124,6 +124,7 @@ mod tests {
                 .prop_map(move |b| encoded(FromBroker::Output(Output::Stderr, &b))),
             "[a-z ]{0,20}".prop_map(move |line| encoded(FromBroker::Debug(2, &line))),
             any::<u32>().prop_map(move |status| encoded(FromBroker::Exit(status))),
+            Just(encoded(FromBroker::NoTerminal)),
         ]
     }
 

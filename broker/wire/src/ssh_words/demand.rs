@@ -31,7 +31,7 @@ pub(super) fn of(call: &Invocation) -> Option<Demand> {
 }
 
 /// What connects to nothing first: beside it, the others do not matter.
-pub(super) const TABLE: [(char, Tunnel, &str); 20] = [
+pub(super) const TABLE: [(char, Tunnel, &str); 19] = [
     ('G', Tunnel::Never, "-G prints the configuration"),
     ('O', Tunnel::Never, "-O controls a master of ssh's own"),
     ('Z', Tunnel::Never, "-Z prints public keys"),
@@ -49,7 +49,6 @@ pub(super) const TABLE: [(char, Tunnel, &str); 20] = [
     ('X', Tunnel::AsRouted, "-X forwards X11"),
     ('Y', Tunnel::AsRouted, "-Y forwards X11"),
     ('f', Tunnel::AsRouted, "-f goes to the background"),
-    ('t', Tunnel::AsRouted, "-t asks for a terminal"),
     ('w', Tunnel::AsRouted, "-w forwards a network device"),
     ('y', Tunnel::AsRouted, "-y logs to syslog"),
 ];

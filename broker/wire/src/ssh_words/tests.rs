@@ -220,7 +220,6 @@ fn some_words_alone_demand_the_real_ssh() {
         ("-O check web", Tunnel::Never, "-O "),
         ("_", Tunnel::Never, "the host"),
         ("-NL 1:a:2 web", Tunnel::AsRouted, "-L "),
-        ("-tt web bash", Tunnel::AsRouted, "-t "),
         ("web -W a:1", Tunnel::AsRouted, "-W "),
     ] {
         let demand = call(text).demands_real_ssh().unwrap_or_else(|| panic!("{text} is native"));
