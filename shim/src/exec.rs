@@ -3,17 +3,22 @@
 //! Until the broker has answered that it runs the command, nothing has run, and
 //! asking again is safe; from its answer on, nothing is ever asked again.
 
+mod escape;
+mod keyboard;
 mod outbox;
 mod pump;
 mod signals;
 mod stdio;
+mod terminal;
 
 use crate::ask::{Waits, until_answered};
 use crate::call::{Call, Missed, check_version};
 use crate::voice::Voice;
 use crate::{UNREACHABLE, place};
+use keyboard::Keyboard;
 use natssh_wire::exec::{ExecRequest, Resolution, Terminals};
 use natssh_wire::request::{encode_exec, encode_resolve};
+use natssh_wire::terminal::{Granted, Size};
 use natssh_wire::{Failure, FailureKind, Word};
 use pump::{End, Pump};
 use rustix::fd::OwnedFd;
@@ -48,9 +53,14 @@ pub(crate) enum Outcome {
 
 /// Has the broker run the call of ssh with these words.
 pub(crate) fn run(words: &[Word], stdin: Stdin, voice: &Voice) -> Outcome {
-    let ran = ask(&encode_exec(&request(words))).and_then(|answer| match answer {
+    let request = request(words);
+    let told = request.terminal.as_ref().map(|terminal| terminal.size);
+    let ran = ask(&encode_exec(&request)).and_then(|answer| match answer {
         Answer::Resolution(resolution) => Ok(Outcome::RealSsh(resolution)),
-        Answer::Frames(socket) => carry(socket, stdin, voice).map(|end| Outcome::Ended(leave(&end, voice))),
+        Answer::Frames(socket, granted) => {
+            let keyboard = granted.map(|granted| (granted, told.unwrap_or_default()));
+            carry(socket, keyboard, stdin, voice).map(|end| Outcome::Ended(leave(&end, voice)))
+        }
     });
     ran.unwrap_or_else(|failure| {
         voice.complain(&failure);
@@ -62,7 +72,7 @@ pub(crate) fn run(words: &[Word], stdin: Stdin, voice: &Voice) -> Outcome {
 pub(crate) fn resolve(words: &[Word]) -> Result<Resolution, Failure> {
     match ask(&encode_resolve(&request(words)))? {
         Answer::Resolution(resolution) => Ok(resolution),
-        Answer::Frames(_) => {
+        Answer::Frames(..) => {
             Err(Failure::new(FailureKind::Protocol, "the broker runs what it was only asked about"))
         }
     }
@@ -80,14 +90,15 @@ fn request(words: &[Word]) -> ExecRequest {
             stdout: isatty(rustix::stdio::stdout()),
             stderr: isatty(rustix::stdio::stderr()),
         },
+        terminal: Some(terminal::callers()),
         timeout_ms: None,
     }
 }
 
 /// What the broker answers that refuses nothing.
 enum Answer {
-    /// 101.
-    Frames(OwnedFd),
+    /// 101, and the terminal that the command is at.
+    Frames(OwnedFd, Option<Granted>),
     /// 200.
     Resolution(Resolution),
 }
@@ -102,7 +113,7 @@ fn answer(call: Call, request: &[u8], deadline: Instant) -> Result<Answer, Misse
     let head = call.ask(request, deadline)?;
     check_version(&head).map_err(Missed::Failed)?;
     match head.status {
-        101 => call.into_stream().map(Answer::Frames).map_err(Missed::Failed),
+        101 => call.into_stream().map(|socket| Answer::Frames(socket, head.terminal)).map_err(Missed::Failed),
         200 => {
             let body = call.body(&head, deadline).map_err(Missed::Failed)?;
             let resolution = serde_json::from_slice(&body).map_err(|e| Missed::Failed(odd(&e)))?;
@@ -113,7 +124,12 @@ fn answer(call: Call, request: &[u8], deadline: Instant) -> Result<Answer, Misse
 }
 
 /// Carries bytes until the command has ended.
-fn carry(socket: OwnedFd, stdin: Stdin, voice: &Voice) -> Result<End, Failure> {
+fn carry(
+    socket: OwnedFd,
+    granted: Option<(Granted, Size)>,
+    stdin: Stdin,
+    voice: &Voice,
+) -> Result<End, Failure> {
     let internal = |what: &str, error: &dyn std::fmt::Display| {
         Failure::new(FailureKind::Internal, format!("{what}: {error}"))
     };
@@ -122,7 +138,11 @@ fn carry(socket: OwnedFd, stdin: Stdin, voice: &Voice) -> Result<End, Failure> {
     rustix::io::ioctl_fionbio(&socket, true)
         .map_err(|e| internal("the broker's socket cannot be read", &e))?;
     let input = (stdin == Stdin::Callers).then(|| Input::of(rustix::stdio::stdin()));
-    Ok(Pump::new(socket, signals, input, voice).run())
+    if granted.is_some() {
+        signals.listen_to_terminal().map_err(|e| internal("signals cannot be heard", &e))?;
+    }
+    let keyboard = granted.map(|(granted, told)| Keyboard::take(granted, told));
+    Ok(Pump::new(socket, signals, input, keyboard, voice).run())
 }
 
 /// The exit status, as ssh has it, and what is said about it.
@@ -133,6 +153,7 @@ fn leave(end: &End, voice: &Voice) -> ExitCode {
         End::Killed(signal) => voice.debug(1, &format!("the command was ended by the signal {signal}")),
         End::Failed(failure) => voice.complain(failure),
         End::Signalled(number) => voice.verbose(&format!("Killed by signal {number}.")),
+        End::GivenUp => {}
         End::Stuck => voice.debug(1, "nobody reads the command's output, and it does not read its input"),
     }
     ExitCode::from(UNREACHABLE)

@@ -30,6 +30,13 @@ impl Voice {
         }
     }
 
+    /// What ssh says of what went wrong, where its words are known.
+    pub(crate) fn error(&self, line: &str) {
+        if self.level >= LogLevel::Error {
+            self.say(line);
+        }
+    }
+
     /// What ssh says unless it was told to be quieter.
     pub(crate) fn info(&self, line: &str) {
         if self.level >= LogLevel::Info {

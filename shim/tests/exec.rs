@@ -63,6 +63,7 @@ impl Served {
                     FromClient::StdinEnd => Frame::StdinEnd,
                     FromClient::Closed(output) => Frame::Closed(output),
                     FromClient::Signal(name) => Frame::Signal(name.to_owned()),
+                    FromClient::Window(_) | FromClient::Rekey => panic!("there is no terminal"),
                 };
                 self.bytes.drain(..taken);
                 return Some(frame);

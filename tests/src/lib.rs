@@ -15,6 +15,7 @@ pub mod node;
 pub mod plan;
 pub mod programs;
 pub mod run;
+pub mod screen;
 pub mod sshd;
 pub mod tools;
 pub mod wait;
@@ -23,6 +24,7 @@ pub mod world;
 
 pub use plan::Plan;
 pub use run::{Running, Said, run};
+pub use screen::Screen;
 pub use sshd::Sshd;
 pub use wait::until;
 pub use way::{Ground, Way};

@@ -43,9 +43,14 @@ impl Outbox {
         Ok(count)
     }
 
+    /// Bytes that are left to send.
+    pub(super) fn len(&self) -> usize {
+        self.unsent.len() + self.short.len()
+    }
+
     /// Whether nothing is left to send.
     pub(super) fn is_empty(&self) -> bool {
-        self.unsent.is_empty() && self.short.is_empty()
+        self.len() == 0
     }
 
     /// Sends what the socket takes, which must not block.

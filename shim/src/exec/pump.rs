@@ -4,6 +4,8 @@
 //! what ssh's own window would hold, so that the other output and the input go
 //! on; only then is the broker no longer read.
 
+use super::escape::Asked;
+use super::keyboard::{Keyboard, Typed};
 use super::outbox::Outbox;
 use super::signals::Signals;
 use super::stdio::{Input, Sink};
@@ -24,6 +26,8 @@ const READ: usize = 128 << 10;
 const SLOW: usize = 256 << 10;
 /// And for one that has stopped: the window that ssh grants a server, so that the other output goes on as with ssh.
 const STOPPED: usize = 2 << 20;
+/// Keys that may wait for the broker, in bytes.
+const TYPED_AHEAD: usize = 64 << 10;
 /// A reader that takes nothing for so long has stopped.
 const PAUSE: Duration = Duration::from_millis(100);
 /// A broker that still sends such an output has not read so: the command does not read its input, which is before
@@ -41,6 +45,8 @@ pub(super) enum End {
     Failed(Failure),
     /// This program was told by a signal to leave.
     Signalled(usize),
+    /// This program was told by its escape character to leave.
+    GivenUp,
     /// Nobody reads its output, and it does not read its input.
     Stuck,
 }
@@ -62,6 +68,7 @@ pub(super) struct Pump<'v> {
     signals: Signals,
     voice: &'v Voice,
     input: Option<Input>,
+    keyboard: Option<Keyboard>,
     stdout: Sink,
     stderr: Sink,
     outbox: Outbox,
@@ -73,8 +80,15 @@ pub(super) struct Pump<'v> {
 }
 
 impl<'v> Pump<'v> {
-    /// Bytes go over `socket`, which must not block; without `input` the command's is at its end.
-    pub(super) fn new(socket: OwnedFd, signals: Signals, input: Option<Input>, voice: &'v Voice) -> Self {
+    /// Bytes go over `socket`, which must not block; without `input` the command's is at its end, and with a
+    /// `keyboard` it is typed.
+    pub(super) fn new(
+        socket: OwnedFd,
+        signals: Signals,
+        input: Option<Input>,
+        keyboard: Option<Keyboard>,
+        voice: &'v Voice,
+    ) -> Self {
         let mut pump = Self {
             socket,
             signals,
@@ -87,6 +101,7 @@ impl<'v> Pump<'v> {
             buffer: vec![0; READ],
             end: None,
             input,
+            keyboard,
         };
         if pump.input.is_none() {
             pump.outbox.add(&FromClient::StdinEnd);
@@ -96,6 +111,8 @@ impl<'v> Pump<'v> {
 
     /// Carries bytes until the command's end is known and all it said is out.
     pub(super) fn run(mut self) -> End {
+        // It may have changed while the node was dialled.
+        self.tell_size();
         self.send();
         loop {
             if self.held() == 0
@@ -125,7 +142,7 @@ impl<'v> Pump<'v> {
         if !socket.is_empty() {
             wanted.push((Who::Broker, PollFd::new(&self.socket, socket)));
         }
-        if let Some(input) = self.input.as_ref().filter(|_| goes_on && self.outbox.is_empty()) {
+        if let Some(input) = self.input.as_ref().filter(|_| goes_on && self.takes_input()) {
             wanted.push((Who::Input, PollFd::new(input, PollFlags::IN)));
         }
         for (who, sink) in [(Who::Stdout, &self.stdout), (Who::Stderr, &self.stderr)] {
@@ -144,7 +161,7 @@ impl<'v> Pump<'v> {
 
     fn act(&mut self, who: Who) {
         match who {
-            Who::Signals => {}
+            Who::Signals => self.look_at_terminal(),
             Who::Broker => {
                 self.send();
                 if self.end.is_none() && self.has_room() {
@@ -158,6 +175,12 @@ impl<'v> Pump<'v> {
             }
         }
         self.tell_closed();
+    }
+
+    /// Whether more input may be read. Keys are, for longer than the broker takes them: `~.` is meant for when nobody does.
+    fn takes_input(&self) -> bool {
+        let limit = if self.keyboard.is_some() { TYPED_AHEAD } else { 0 };
+        self.outbox.len() <= limit
     }
 
     /// Bytes that the outputs have not taken.
@@ -182,15 +205,64 @@ impl<'v> Pump<'v> {
     /// One read of standard input becomes one frame.
     fn read_input(&mut self) {
         let Some(input) = &self.input else { return };
+        if let Some(keyboard) = &mut self.keyboard {
+            match input.read(&mut self.buffer) {
+                Ok(count @ 1..) => {
+                    let typed = keyboard.hear(&self.buffer[..count]);
+                    self.typed(&typed);
+                }
+                Err(Errno::INTR | Errno::AGAIN) => return,
+                Ok(_) | Err(_) => self.end_input(),
+            }
+            return self.send();
+        }
         match self.outbox.fill(|into| input.read(into)) {
             Ok(1..) => {}
             Err(Errno::INTR | Errno::AGAIN) => return,
-            Ok(_) | Err(_) => {
-                self.input = None;
-                self.outbox.add(&FromClient::StdinEnd);
-            }
+            Ok(_) | Err(_) => self.end_input(),
         }
         self.send();
+    }
+
+    fn end_input(&mut self) {
+        self.input = None;
+        self.outbox.add(&FromClient::StdinEnd);
+    }
+
+    /// What was typed goes to the node, and what was asked is done.
+    fn typed(&mut self, typed: &Typed) {
+        if !typed.input.is_empty() {
+            self.outbox.add(&FromClient::Stdin(&typed.input));
+        }
+        self.stderr.put(&typed.answer);
+        for asked in &typed.asked {
+            match asked {
+                Asked::GiveUp => self.end = Some(End::GivenUp),
+                Asked::Suspend => {
+                    self.send();
+                    self.keyboard.iter_mut().for_each(Keyboard::suspend);
+                    self.tell_size();
+                }
+                Asked::Rekey => self.outbox.add(&FromClient::Rekey),
+                Asked::List | Asked::Help | Asked::Nothing(_) => {}
+            }
+        }
+    }
+
+    /// A signal came: of the terminal, or by somebody who continues this program.
+    fn look_at_terminal(&mut self) {
+        self.signals.heard();
+        if self.signals.continued() {
+            self.keyboard.iter().for_each(Keyboard::continued);
+        }
+        self.tell_size();
+    }
+
+    /// Tells the node of the terminal's size, if that is news.
+    fn tell_size(&mut self) {
+        if let Some(size) = self.keyboard.as_mut().and_then(Keyboard::news) {
+            self.outbox.add(&FromClient::Window(size));
+        }
     }
 
     /// One read of the broker's frames, each to where it belongs.
@@ -221,6 +293,10 @@ impl<'v> Pump<'v> {
                         self.end = Some(End::Stuck);
                     }
                 }
+                Ok(Some(Piece::Frame(FromBroker::NoTerminal))) => {
+                    self.keyboard.iter_mut().for_each(Keyboard::leave);
+                    self.voice.error("PTY allocation request failed on channel 0");
+                }
                 Ok(Some(Piece::Frame(frame))) => self.end = last(&frame, self.voice),
                 Err(bad) => self.end = Some(End::Failed(not_understood(&bad))),
             }
@@ -243,7 +319,7 @@ impl<'v> Pump<'v> {
 /// What a frame that is no output means: the end, or something to say.
 fn last(frame: &FromBroker<'_>, voice: &Voice) -> Option<End> {
     match *frame {
-        FromBroker::Output(..) => None,
+        FromBroker::Output(..) | FromBroker::NoTerminal => None,
         FromBroker::Debug(level, line) => {
             match level {
                 0 => voice.info(line),

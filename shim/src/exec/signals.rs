@@ -1,16 +1,20 @@
-//! The signals that end an ssh: noted, so that they end this program as they end that one.
+//! The signals that end an ssh: noted, so that they end this program as they end that one. At a terminal, those that
+//! tell of it too.
 
 use rustix::fd::{AsFd, BorrowedFd};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use rustix::net::{RecvFlags, recv};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
-/// A socket that becomes readable with the first signal, and its number.
+/// A socket that becomes readable with a signal, and what came.
 #[derive(Debug)]
 pub(super) struct Signals {
     came: UnixStream,
+    send: UnixStream,
     number: Arc<AtomicUsize>,
+    continued: Arc<AtomicBool>,
 }
 
 impl Signals {
@@ -27,7 +31,27 @@ impl Signals {
                 signal_hook::low_level::pipe::register(signal, send.try_clone()?)?;
             }
         }
-        Ok(Self { came, number })
+        Ok(Self { came, send, number, continued: Arc::default() })
+    }
+
+    /// Notes from now on too what happens to a terminal and to whoever is at it.
+    pub(super) fn listen_to_terminal(&self) -> std::io::Result<()> {
+        signal_hook::flag::register(SIGCONT, self.continued.clone())?;
+        for signal in [SIGCONT, SIGWINCH] {
+            signal_hook::low_level::pipe::register(signal, self.send.try_clone()?)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the next signal from now on. What came before is still to be asked for.
+    pub(super) fn heard(&self) {
+        // Nothing there is fine, and so is any error: then it is looked at once more.
+        let _ = recv(&self.came, &mut [0; 64], RecvFlags::DONTWAIT);
+    }
+
+    /// Whether the program was stopped and continued since this was asked.
+    pub(super) fn continued(&self) -> bool {
+        self.continued.swap(false, SeqCst)
     }
 
     /// The signal that came, if one did.

@@ -159,7 +159,7 @@ async fn a_command_at_a_terminal_sees_its_size_its_modes_and_its_name() {
     let session = sshd.session().await;
     let running = session.channel().await.unwrap();
     let command = "tty -s && echo $TERM; stty size; stty -a | tr ' ' '\\n' | grep -x -e -echo; stty -a | grep -o 'erase = ^H'; \
-        trap 'stty size; exit 3' WINCH; echo ready; while :; do read line; done";
+        trap 'stty size; exit 3' WINCH; echo ready; while :; do sleep 0.1; done";
     running.start(&at_a_terminal(command)).await.unwrap();
     let mut said = String::new();
     while !said.contains("ready") {

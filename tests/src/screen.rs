@@ -1,0 +1,205 @@
+//! A program at a terminal: what a person types, what they see, and the state that the terminal is left in.
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::{Errno, read, write};
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{LocalModes, Termios, Winsize, tcgetattr, tcsetwinsize};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::wait::{until, within};
+
+/// A terminal, and a program that it is the controlling terminal of.
+#[derive(Debug)]
+pub struct Screen {
+    keys: OwnedFd,
+    line: Option<OwnedFd>,
+    child: Child,
+    what: String,
+    shown: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+/// What is left of it.
+#[derive(Debug)]
+pub struct Shown {
+    /// The exit status; none when a signal ended the program.
+    pub code: Option<i32>,
+    /// All that the terminal was sent.
+    pub bytes: Vec<u8>,
+}
+
+/// The state of a terminal, in words that can be compared.
+#[derive(Debug, PartialEq, Eq)]
+pub struct State(String);
+
+impl Screen {
+    /// Starts a program at a terminal of its own, with 80 columns and 24 rows.
+    ///
+    /// # Panics
+    /// When there is no terminal to be had, or no setsid(1).
+    pub fn start(command: &Command) -> Self {
+        Self::prepared(command, |_| {})
+    }
+
+    /// The same, where the terminal is made ready first.
+    ///
+    /// # Panics
+    /// As [`Screen::start`].
+    pub fn prepared(command: &Command, prepare: impl FnOnce(&OwnedFd)) -> Self {
+        let keys =
+            openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
+        grantpt(&keys).and_then(|()| unlockpt(&keys)).expect("a terminal of our own");
+        let name = ptsname(&keys, Vec::new()).expect("it has a name");
+        let line = open(name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())
+            .expect("its other end");
+        resize(&keys, 80, 24);
+        prepare(&line);
+        let same = || Stdio::from(line.try_clone().expect("a descriptor"));
+        // It makes the terminal the controlling one, which nothing here could without unsafe code.
+        let mut child = Command::new("setsid");
+        child.arg("--ctty").arg(command.get_program()).args(command.get_args()).env_clear();
+        child.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.get_current_dir().map(|folder| child.current_dir(folder));
+        let child = child.stdin(same()).stdout(same()).stderr(same()).spawn().expect("setsid(1) starts");
+        let shown: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let (to, from) = (shown.clone(), keys.try_clone().expect("a descriptor"));
+        let reader = std::thread::spawn(move || {
+            let mut chunk = [0; 16 << 10];
+            loop {
+                match read(&from, &mut chunk) {
+                    Ok(count @ 1..) => {
+                        to.lock().unwrap_or_else(PoisonError::into_inner).extend(&chunk[..count])
+                    }
+                    Err(Errno::INTR) => {}
+                    // The last program has closed its end.
+                    Ok(_) | Err(_) => return,
+                }
+            }
+        });
+        let what = format!("{command:?}");
+        Self { keys, line: Some(line), child, what, shown, reader: Some(reader) }
+    }
+
+    /// Types.
+    ///
+    /// # Panics
+    /// When the terminal takes no keys.
+    pub fn types(&self, mut keys: &[u8]) {
+        while !keys.is_empty() {
+            keys = &keys[write(&self.keys, keys).expect("the terminal takes keys")..];
+        }
+    }
+
+    /// All that was shown so far.
+    pub fn so_far(&self) -> Vec<u8> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until `words` have been shown so many times.
+    ///
+    /// # Panics
+    /// When they are not within [`PATIENCE`](crate::wait::PATIENCE).
+    #[track_caller]
+    pub fn until_shown(&self, words: &str, times: usize) {
+        let found = || {
+            let bytes = self.so_far();
+            (String::from_utf8_lossy(&bytes).matches(words).count() >= times).then_some(())
+        };
+        let found = within(crate::wait::PATIENCE, found);
+        let seen = || self.so_far().escape_ascii().to_string();
+        assert!(found.is_some(), "{words:?} is not shown {times} times by {}: {}", self.what, seen());
+    }
+
+    /// Waits until the terminal is raw, as it is while a program of a node has it, or is not.
+    ///
+    /// # Panics
+    /// When it does not become so.
+    #[track_caller]
+    pub fn until_raw(&self, wanted: bool) {
+        until(&format!("a raw terminal: {wanted}"), || (self.is_raw() == wanted).then_some(()));
+    }
+
+    /// Whether keys are handed on as they are.
+    ///
+    /// # Panics
+    /// When the terminal is gone.
+    pub fn is_raw(&self) -> bool {
+        !self.termios().local_modes.contains(LocalModes::ICANON)
+    }
+
+    /// How it treats keys and text.
+    ///
+    /// # Panics
+    /// When the terminal is gone.
+    pub fn state(&self) -> State {
+        State(format!("{:?}", self.termios()))
+    }
+
+    fn termios(&self) -> Termios {
+        tcgetattr(self.line.as_ref().expect("it is there until the end")).expect("the terminal is there")
+    }
+
+    /// Gives it another size; whoever is at it gets SIGWINCH.
+    ///
+    /// # Panics
+    /// When the terminal is gone.
+    pub fn resize(&self, columns: u16, rows: u16) {
+        resize(&self.keys, columns, rows);
+    }
+
+    /// The program's process.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Sends the program a signal.
+    ///
+    /// # Panics
+    /// When it is gone.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap_or_else(|error| panic!("signal {}: {error}", self.what));
+    }
+
+    /// Waits for the program's end, and tells how the terminal is then.
+    ///
+    /// # Panics
+    /// When it does not end.
+    #[track_caller]
+    pub fn end(mut self) -> (Shown, State) {
+        let ended =
+            within(Duration::from_secs(60), || self.child.try_wait().expect("a child can be waited for"));
+        let Some(status) = ended else {
+            panic!("{} has not ended: {}", self.what, self.so_far().escape_ascii());
+        };
+        let state = self.state();
+        self.line = None;
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+        (Shown { code: status.code(), bytes: self.so_far() }, state)
+    }
+}
+
+impl Shown {
+    /// What was shown, as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn resize(keys: &OwnedFd, columns: u16, rows: u16) {
+    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(keys, size).expect("the terminal is there");
+}
