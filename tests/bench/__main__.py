@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import bastion, commands, connections, report, shim, streams
+from . import bastion, commands, connections, keys, report, shim, streams
 from .lab import ROOT, Lab
 from .measure import Row
 
@@ -26,6 +26,7 @@ def measure() -> Iterator[Row]:
     with Lab(rtt_ms=40) as lab:
         yield from connections.one_command(lab, target=0.65, rounds=ROUNDS)
         yield from commands.far_away(lab, rounds=ROUNDS)
+        yield from keys.echoes(lab, keys=101)
     with commands.Node() as node:
         yield from commands.on_loopback(node, rounds=ROUNDS)
         yield from commands.cold(node, rounds=ROUNDS)

@@ -115,6 +115,18 @@ impl Screen {
         assert!(found.is_some(), "{words:?} is not shown {times} times by {}: {}", self.what, seen());
     }
 
+    /// Waits until a shell prompts, as it does for root or for anybody else.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[track_caller]
+    pub fn until_prompted(&self) {
+        until("a prompt", || {
+            let shown = self.so_far();
+            (shown.ends_with(b"# ") || shown.ends_with(b"$ ")).then_some(())
+        });
+    }
+
     /// Waits until the terminal is raw, as it is while a program of a node has it, or is not.
     ///
     /// # Panics

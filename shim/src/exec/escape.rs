@@ -78,9 +78,9 @@ impl Escapes {
     /// What is said about it, in lines that end as a terminal in raw mode needs them.
     pub(super) fn answer(&self, asked: Asked) -> Vec<u8> {
         let text = match asked {
-            Asked::GiveUp => "~.\r\n".to_owned(),
             Asked::Suspend => "~^Z [suspend ssh]\r\n".to_owned(),
-            Asked::Rekey => String::new(),
+            // ssh leaves without having shown what it has to say.
+            Asked::GiveUp | Asked::Rekey => String::new(),
             Asked::List => "~#\r\nThe following connections are open:\r\n".to_owned(),
             Asked::Help => HELP.replace('\n', "\r\n"),
             Asked::Nothing(byte) => {
@@ -144,7 +144,7 @@ mod tests {
     fn another_character_is_spoken_of_as_itself() {
         let mut escapes = Escapes::by(1);
         assert_eq!(escapes.hear(b"~.\r\x01."), (b"~.\r".to_vec(), vec![Asked::GiveUp]));
-        assert_eq!(escapes.answer(Asked::GiveUp), b"\x01.\r\n");
+        assert_eq!(escapes.answer(Asked::Suspend), b"\x01^Z [suspend ssh]\r\n");
         let escapes = Escapes::by(b'%');
         assert!(escapes.answer(Asked::Help).ends_with(b"\r\n %%   - send the escape character by typing it twice\r\n(Note that escapes are only recognized immediately after newline.)\r\n"));
         assert_eq!(

@@ -1,0 +1,345 @@
+//! The same keys typed to the real `ssh` and to `natssh`, each at a terminal of its own: what is shown, the status, and
+//! the state that the terminal is left in are compared. What is meant to differ is listed in docs/ssh.md, and here
+//! beside the case that shows it.
+
+use natssh_tests::screen::{Shown, State};
+use natssh_tests::{Plan, Screen, World, need, programs, run};
+use rustix::process::{Signal, kill_process};
+use rustix::termios::{
+    InputModes, LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, tcgetattr, tcsetattr,
+};
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// As many at a time: an ssh of its own for each is mostly waiting.
+const AT_ONCE: usize = 6;
+/// What a person does to interrupt, to end the input, and to quit.
+const INTERRUPT: &[u8] = b"\x03";
+const END: &[u8] = b"\x04";
+const QUIT: &[u8] = b"\x1c";
+
+/// What a person does.
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    /// Waits until this has been shown.
+    Sees(&'static str),
+    /// Types.
+    Types(&'static [u8]),
+    /// Makes the window this wide and high.
+    Resizes(u16, u16),
+    /// Waits until a shell prompts.
+    SeesPrompt,
+}
+use Act::{Resizes, Sees, SeesPrompt, Types};
+
+/// One call, and what is done while it runs.
+#[derive(Debug)]
+struct Case {
+    options: &'static [&'static str],
+    /// Without one, the shell.
+    command: &'static str,
+    acts: &'static [Act],
+}
+
+const fn case(options: &'static [&'static str], command: &'static str, acts: &'static [Act]) -> Case {
+    Case { options, command, acts }
+}
+
+/// A shell that greets with nothing and prompts with `$ `.
+const PLAIN: &str = "PS1='$ ' ENV= exec sh -i";
+
+const CASES: &[Case] = &[
+    case(&["-t"], "true", &[]),
+    case(&["-t"], "exit 7", &[]),
+    case(&["-t"], "kill -9 $$", &[]),
+    case(&["-t"], "no-such-command-here", &[]),
+    case(&["-t"], "test -t 0 && test -t 1 && test -t 2 && echo all three; echo \"$TERM\"; stty size", &[]),
+    case(&["-t"], "stty -a", &[]),
+    case(&["-tt"], "stty -a", &[]),
+    case(&[], "test -t 0 || echo no terminal; sleep 0.1 & wait; echo done", &[]),
+    case(&["-T"], "test -t 0 || echo no terminal", &[]),
+    case(&["-o", "RequestTTY=yes"], "tty -s; echo $?", &[]),
+    case(&["-o", "RequestTTY=force", "-n"], "test -t 0 && echo a terminal", &[]),
+    case(&["-o", "RequestTTY=no"], "tty -s; echo $?", &[]),
+    case(&["-t", "-T"], "tty -s; echo $?", &[]),
+    case(&["-t", "-n"], "echo not with -n", &[]),
+    case(&["-t", "-o", "SetEnv=TERM=vt52"], "echo \"$TERM\"", &[]),
+    case(&["-t"], "printf out; printf err >&2; printf '\\n'", &[]),
+    // Keys, as bytes and as what the node's terminal makes of them.
+    case(
+        &["-t"],
+        "echo begin; cat; echo end",
+        &[Sees("begin"), Types(b"typed\r"), Sees("typed\r\ntyped"), Types(END)],
+    ),
+    case(
+        &["-t"],
+        "trap 'echo caught; exit 4' INT; echo begin; while :; do sleep 0.1; done",
+        &[Sees("begin"), Types(INTERRUPT)],
+    ),
+    case(&["-t"], "echo begin; sleep 60", &[Sees("begin"), Types(INTERRUPT)]),
+    case(&["-t"], "echo begin; sleep 60", &[Sees("begin"), Types(QUIT)]),
+    case(
+        &["-t"],
+        "stty raw -echo; echo begin; head -c 9 | od -An -tx1",
+        &[Sees("begin"), Types(b"\x03\x1a\x1c\x11\x13\x04\r\n\x7f")],
+    ),
+    // A prompt without the end of a line, as sudo's, behind which nothing is echoed.
+    case(
+        &["-t"],
+        "stty -echo; printf '[sudo] password: '; read -r it; stty echo; echo; echo \"it was $it\"",
+        &[Sees("password: "), Types(b"secret\r")],
+    ),
+    // A pager's way: keys one by one, and the screen it had before.
+    case(
+        &["-t"],
+        "printf '\\033[?1049h'; stty -icanon -echo; printf 'page 1 :'; dd bs=1 count=1 2>/dev/null | od -An -c; printf 'page 2 :'; dd bs=1 count=1 2>/dev/null | od -An -c; printf '\\033[?1049l'",
+        &[Sees("page 1 :"), Types(b" "), Sees("page 2 :"), Types(b"q")],
+    ),
+    // Windows.
+    case(
+        &["-t"],
+        "trap 'stty size; exit' WINCH; stty size; echo begin; while :; do sleep 0.1; done",
+        &[Sees("begin"), Resizes(132, 43)],
+    ),
+    // Shells.
+    case(
+        &["-t"],
+        PLAIN,
+        &[Sees("$ "), Types(b"echo here; (exit 3)\r"), Sees("here\r\n$ "), Types(b"exit\r")],
+    ),
+    case(&["-t"], PLAIN, &[Sees("$ "), Types(b"exit 5\r")]),
+    case(&["-t"], PLAIN, &[Sees("$ "), Types(END)]),
+    case(
+        &["-t"],
+        PLAIN,
+        &[Sees("$ "), Types(b"cat\r"), Sees("cat\r\n"), Types(INTERRUPT), Sees("^C\r\n$ "), Types(b"exit\r")],
+    ),
+    case(&["-o", "RequestTTY=auto"], "", &[SeesPrompt, Types(b"stty size; exit 9\r")]),
+    // The escape character.
+    case(&["-t"], "echo begin; sleep 60", &[Sees("begin"), Types(b"~.")]),
+    case(&["-t"], "echo begin; cat", &[Sees("begin"), Types(b"x~.\r"), Sees("x~.\r\nx~."), Types(b"~.")]),
+    case(
+        &["-t"],
+        "echo begin; cat",
+        &[Sees("begin"), Types(b"~~.\r"), Sees("~.\r\n~."), Types(b"~~~x\r"), Sees("~~x\r\n~~x"), Types(END)],
+    ),
+    case(
+        &["-t", "-e", "%"],
+        "echo begin; sleep 60",
+        &[Sees("begin"), Types(b"~.\r"), Sees("~."), Types(b"%.")],
+    ),
+    case(&["-t", "-e", "^A"], "echo begin; sleep 60", &[Sees("begin"), Types(b"\x01.")]),
+    case(&["-t", "-o", "EscapeChar=+"], "echo begin; sleep 60", &[Sees("begin"), Types(b"+.")]),
+    case(
+        &["-t", "-e", "none"],
+        "echo begin; cat",
+        &[Sees("begin"), Types(b"~.\r"), Sees("~.\r\n~."), Types(END)],
+    ),
+    case(&["-t", "-e", "bad"], "true", &[]),
+];
+
+#[test]
+fn natssh_is_the_terminal_that_ssh_is() {
+    need!("ssh", "sshd", "setsid", "stty");
+    let world = Plan::new().start();
+    let (next, differing) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some(case) = CASES.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(difference) = compare(&world, case) {
+                        differing.lock().unwrap().push(difference);
+                    }
+                }
+            });
+        }
+    });
+    let differing = differing.into_inner().unwrap();
+    assert!(differing.is_empty(), "{} of {} differ:\n{}", differing.len(), CASES.len(), differing.join("\n"));
+}
+
+fn compare(world: &World, case: &Case) -> Result<(), String> {
+    let (theirs, before, after) = play(world, "ssh", case);
+    assert_eq!(before, after, "ssh {case:?}");
+    let (ours, before, after) = play(world, "natssh", case);
+    assert_eq!(before, after, "natssh {case:?}");
+    let bytes = without_farewell(&theirs.bytes);
+    if theirs.code == ours.code && bytes == ours.bytes {
+        return Ok(());
+    }
+    let (theirs, ours) = (
+        format!("{:?} {}", theirs.code, bytes.escape_ascii()),
+        format!("{:?} {}", ours.code, ours.bytes.escape_ascii()),
+    );
+    Err(format!("{case:?}\n  ssh:    {theirs}\n  natssh: {ours}"))
+}
+
+/// What was shown, and the terminal's state before and after.
+fn play(world: &World, program: &str, case: &Case) -> (Shown, State, State) {
+    let mut words = case.options.to_vec();
+    words.push("control-plane");
+    words.extend(Some(case.command).filter(|command| !command.is_empty()));
+    let screen = Screen::start(&call(world, program, &words));
+    let before = screen.state();
+    for act in case.acts {
+        match act {
+            Sees(words) => screen.until_shown(words, 1),
+            Types(keys) => screen.types(keys),
+            Resizes(columns, rows) => screen.resize(*columns, *rows),
+            SeesPrompt => screen.until_prompted(),
+        }
+    }
+    let (shown, after) = screen.end();
+    (shown, before, after)
+}
+
+/// A program with the world's configuration, at a terminal that is called `xterm`.
+fn call(world: &World, program: &str, words: &[&str]) -> Command {
+    let mut command = match program {
+        "ssh" => world.command("ssh"),
+        other => world.command(programs::path(other)),
+    };
+    command.arg("-F").arg(world.ssh_config_path()).args(words).env("TERM", "xterm");
+    command
+}
+
+/// Without what ssh says at the end of a session that had a terminal, and natssh does not.
+fn without_farewell(bytes: &[u8]) -> &[u8] {
+    let words = b"Connection to control-plane closed.";
+    let end = bytes.trim_ascii_end();
+    end.strip_suffix(words).unwrap_or(bytes)
+}
+
+#[test]
+fn a_caller_without_a_terminal_may_have_one_all_the_same() {
+    need!("ssh", "sshd", "stty");
+    let world = Plan::new().start();
+    let said = |program: &str| {
+        run(call(&world, program, &["-tt", "control-plane", "tty -s; echo $?; stty -a; printf err >&2"])).ok()
+    };
+    let (theirs, ours) = (said("ssh"), said("natssh"));
+    assert!(theirs.contains("rows 0; columns 0"), "{theirs}");
+    assert_eq!(ours, theirs.replace("rows 0; columns 0", "rows 24; columns 80"));
+    let lacking = run(call(&world, "natssh", &["-t", "control-plane", "tty -s; echo $?"]));
+    assert_eq!(lacking.text(), "1\n");
+    let words = "Pseudo-terminal will not be allocated because stdin is not a terminal.\r\n";
+    assert_eq!(lacking.stderr, words);
+}
+
+/// Every way out but `kill -9`.
+#[test]
+fn the_terminal_is_given_back_whatever_ends_the_call() {
+    need!("sshd", "setsid", "stty");
+    let world = Plan::new().start();
+    let begun = || {
+        let screen = Screen::start(&call(&world, "natssh", &["-t", "control-plane", "echo begin; sleep 60"]));
+        let before = screen.state();
+        screen.until_shown("begin", 1);
+        assert!(screen.is_raw() && before != screen.state());
+        (screen, before)
+    };
+    for signal in [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM] {
+        let (screen, before) = begun();
+        screen.signal(signal);
+        let (shown, after) = screen.end();
+        assert_eq!((shown.code, after), (Some(255), before), "{signal:?}: {}", shown.text());
+    }
+    let (screen, before) = begun();
+    kill_process(world.broker_pid().unwrap(), Signal::KILL).unwrap();
+    let (shown, after) = screen.end();
+    assert_eq!((shown.code, after), (Some(255), before), "{}", shown.text());
+    assert!(shown.text().contains("the broker went away"), "{}", shown.text());
+}
+
+/// The terminal's own modes are the node's too, as with ssh.
+#[test]
+fn odd_modes_are_handed_on_as_ssh_does_it() {
+    need!("ssh", "sshd", "setsid", "stty");
+    let world = Plan::new().start();
+    let said = |program: &str| {
+        let command = call(&world, program, &["-t", "control-plane", "stty -a"]);
+        let screen = Screen::prepared(&command, |line| {
+            let mut odd = tcgetattr(line).unwrap();
+            odd.special_codes[SpecialCodeIndex::VINTR] = b'K' & 0x1f;
+            odd.special_codes[SpecialCodeIndex::VERASE] = 0;
+            odd.special_codes[SpecialCodeIndex::VEOL2] = b'!';
+            odd.input_modes |= InputModes::IUTF8 | InputModes::IXOFF | InputModes::INLCR;
+            odd.input_modes -= InputModes::ICRNL | InputModes::IXON;
+            odd.local_modes |= LocalModes::ECHONL | LocalModes::NOFLSH;
+            odd.local_modes -= LocalModes::ECHOCTL | LocalModes::ECHOK;
+            odd.output_modes |= OutputModes::OCRNL;
+            odd.set_speed(19200).unwrap();
+            tcsetattr(line, OptionalActions::Now, &odd).unwrap();
+        });
+        screen.resize(101, 33);
+        let (shown, _) = screen.end();
+        without_farewell(&shown.bytes).escape_ascii().to_string()
+    };
+    let theirs = said("ssh");
+    assert!(theirs.contains("intr = ^K") && theirs.contains("19200"), "{theirs}");
+    assert_eq!(said("natssh"), theirs);
+}
+
+/// One session is not all of a connection: what `~?` offers is what ssh offers where it shares one.
+#[test]
+fn the_escape_character_explains_itself_as_that_of_a_shared_connection() {
+    need!("ssh", "sshd", "setsid");
+    let world = Plan::new().start();
+    let socket = world.path().join("master").display().to_string();
+    let shared = ["-o", "ControlMaster=auto", "-S", &socket, "-o", "ControlPersist=yes"];
+    run(call(&world, "ssh", &[&shared[..], &["control-plane", "true"]].concat())).ok();
+    let explained = |program: &str, options: &[&str]| {
+        let words = [options, &["-t", "control-plane", "echo begin; sleep 60"]].concat();
+        let screen = Screen::start(&call(&world, program, &words));
+        screen.until_shown("begin", 1);
+        screen.types(b"~?");
+        screen.until_shown("newline.)", 1);
+        screen.types(b"~C~V~v~&~#");
+        screen.until_shown("The following connections are open:", 1);
+        screen.types(b"~.");
+        screen.end().0.text()
+    };
+    let theirs = explained("ssh", &shared);
+    run(call(&world, "ssh", &["-S", &socket, "-O", "exit", "control-plane"]));
+    let ours = explained("natssh", &[]);
+    let is_other = |line: &&str| {
+        // A break cannot be sent; what a session is made of is the broker's to know; and natssh suspends nobody else.
+        let others = [" ~B ", " ~I ", " ~^Z ", "  #", "Shared connection to"];
+        !others.iter().any(|other| line.starts_with(other))
+    };
+    let lines = |text: &str| text.lines().filter(is_other).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(lines(&ours), lines(&theirs));
+    assert!(ours.contains("\r\n ~^Z  - suspend ssh\r\n") && !ours.contains("~B"), "{ours}");
+}
+
+/// As any program does, and with the terminal as the shell wants it meanwhile.
+#[test]
+fn it_is_suspended_and_goes_on() {
+    need!("sshd", "setsid", "stty", "bash");
+    let world = Plan::new().start();
+    let natssh = call(&world, "natssh", &["-t", "control-plane"]);
+    let words: Vec<_> = natssh.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+    let script = format!(
+        "{} {} 'stty -echo; echo begin; read -r it; echo \"it was $it\"; stty size'
+         echo \"stopped by $?\"; stty -a | grep -o -w -e -icanon -e icanon; stty cols 99; fg >/dev/null",
+        natssh.get_program().display(),
+        words.join(" ")
+    );
+    let mut shell = world.command("bash");
+    shell.args(["-m", "-c", &script]).env("TERM", "xterm");
+    let screen = Screen::start(&shell);
+    screen.until_shown("begin", 1);
+    screen.types(b"~\x1a");
+    screen.until_shown("icanon", 1);
+    screen.until_raw(true);
+    screen.types(b"on\r");
+    let (shown, _) = screen.end();
+    let text = shown.text();
+    assert!(
+        text.contains("~^Z [suspend ssh]\r\n") && text.contains("stopped by 148\r\nicanon\r\n"),
+        "{text}"
+    );
+    assert!(text.ends_with("it was on\r\n24 99\r\n"), "{text}");
+    assert_eq!(shown.code, Some(0));
+}
