@@ -73,7 +73,7 @@ impl Screen {
             loop {
                 match read(&from, &mut chunk) {
                     Ok(count @ 1..) => {
-                        to.lock().unwrap_or_else(PoisonError::into_inner).extend(&chunk[..count])
+                        to.lock().unwrap_or_else(PoisonError::into_inner).extend(&chunk[..count]);
                     }
                     Err(Errno::INTR) => {}
                     // The last program has closed its end.
