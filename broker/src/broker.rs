@@ -4,7 +4,7 @@ use crate::config::watch::Login;
 use crate::config::{self, Environment, Settings};
 use crate::failures::{Failures, unix_now};
 use crate::metrics;
-use crate::pool::{Leased, Node, Pool, ToNode};
+use crate::pool::{Leased, Node, Pool, ToNode, Use, WithoutSftp};
 use crate::reach::{Caller, Reach};
 use crate::session::{NotOpened, Stores};
 use crate::settings;
@@ -66,6 +66,8 @@ pub struct Broker {
     pub calls: settings::Settings,
     /// The sessions.
     pub pool: Arc<Pool<Node>>,
+    /// The nodes that files go to by commands.
+    pub without_sftp: WithoutSftp,
     stores: Arc<Stores>,
     /// What the doors saw.
     pub counters: Counters,
@@ -112,6 +114,7 @@ impl Broker {
             login: Mutex::new(Seen { login, looked }),
             calls: settings::Settings::default(),
             pool: Pool::new(failures.clone()),
+            without_sftp: WithoutSftp::default(),
             stores,
             failures,
             counters: Counters::default(),
@@ -216,6 +219,22 @@ impl Broker {
     ) -> Result<Leased<Node>, NotOpened> {
         let to_node = ToNode::new(&self.reach(), target, wishes, &self.stores, caller);
         self.pool.lease(target, wishes, to_node, deadline).await
+    }
+
+    /// The same for a file, as large or small as `how` says.
+    ///
+    /// # Errors
+    /// Why there is none, by `deadline`. Nothing has run.
+    pub async fn lease_for(
+        &self,
+        how: Use,
+        target: &Target,
+        wishes: &Wishes,
+        caller: Caller,
+        deadline: Instant,
+    ) -> Result<Leased<Node>, NotOpened> {
+        let to_node = ToNode::new(&self.reach(), target, wishes, &self.stores, caller);
+        self.pool.lease_for(how, target, wishes, to_node, deadline).await
     }
 
     /// How the port for metrics stands.

@@ -2,6 +2,7 @@
 
 mod connect;
 mod exec;
+mod file;
 pub mod local;
 pub mod metrics;
 mod status;

@@ -19,17 +19,20 @@ mod shelf;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod without_sftp;
 
 pub use key::Key;
 pub use lease::Leased;
+pub use ledger::Use;
 pub use line::{Boxed, Counts, Line, Opener};
 pub use node::{Node, ToNode};
+pub use without_sftp::WithoutSftp;
 
 use crate::failures::Failures;
 use crate::metrics::SessionMeter;
 use crate::session::NotOpened;
 use crate::target::{Run, Target, Wishes};
-use ledger::{KEEP, Refusal, Use, WaiterId};
+use ledger::{KEEP, Refusal, WaiterId};
 use natssh_wire::{Failure, FailureKind};
 use shelf::{Answer, Missed, Shelf};
 use std::collections::HashMap;
@@ -82,10 +85,24 @@ impl<S: Line> Pool<S> {
         opener: Arc<dyn Opener<S>>,
         deadline: Instant,
     ) -> Result<Leased<S>, NotOpened> {
+        self.lease_for(use_of(&wishes.run), target, wishes, opener, deadline).await
+    }
+
+    /// The same, where what is run does not tell how much of a session it wants.
+    ///
+    /// # Errors
+    /// Why there is none, by `deadline`. Nothing has run.
+    pub async fn lease_for(
+        self: &Arc<Self>,
+        how: Use,
+        target: &Target,
+        wishes: &Wishes,
+        opener: Arc<dyn Opener<S>>,
+        deadline: Instant,
+    ) -> Result<Leased<S>, NotOpened> {
         let key = Arc::new(Key { target: target.clone(), way: opener.way() });
         self.look_at_files(&key).await;
         self.look_for_keys(&key).await;
-        let how = use_of(&wishes.run);
         let begun = Instant::now();
         let (mut turn, mut answer) = self.join(&key, how, wishes.keep, opener, deadline)?;
         let mut tries = 0;

@@ -11,6 +11,7 @@ mod proof;
 mod remember;
 #[cfg(test)]
 pub(crate) mod tests;
+pub mod transfer;
 mod trust;
 
 pub use crate::ssh::{Ended, OpenError, Stores};

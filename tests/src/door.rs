@@ -64,16 +64,21 @@ pub fn try_connect(socket: &Path, node: &str, patience: Duration) -> Result<Unix
     if status == 200 {
         return Ok(stream);
     }
+    Err(failure(&mut stream, &head))
+}
+
+/// The failure behind the head of an answer.
+pub(crate) fn failure(stream: &mut UnixStream, head: &str) -> Failure {
     let length = head
         .lines()
         .find_map(|line| line.to_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
     let mut body = vec![0; length.expect("a body")];
     stream.read_exact(&mut body).expect("a whole body");
-    Err(serde_json::from_slice(&body).expect("a failure as JSON"))
+    serde_json::from_slice(&body).expect("a failure as JSON")
 }
 
 /// The head of an answer, and not one byte past it.
-fn head(stream: &mut UnixStream) -> Option<(u16, String)> {
+pub(crate) fn head(stream: &mut UnixStream) -> Option<(u16, String)> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];

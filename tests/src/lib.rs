@@ -11,6 +11,7 @@ pub mod ansible;
 pub mod bytes;
 pub mod collection;
 pub mod door;
+pub mod file;
 pub mod node;
 pub mod plan;
 pub mod programs;
@@ -22,6 +23,7 @@ pub mod wait;
 pub mod way;
 pub mod world;
 
+pub use file::Files;
 pub use plan::Plan;
 pub use run::{Running, Said, run};
 pub use screen::Screen;

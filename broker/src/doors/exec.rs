@@ -4,9 +4,9 @@
 //! So an answer that never came means that nothing ran, and the client may ask
 //! again; after that, nothing is ever asked twice.
 
-mod batch;
+pub(super) mod batch;
 mod call;
-mod frames;
+pub(super) mod frames;
 mod pump;
 mod stdin;
 #[cfg(test)]
@@ -27,6 +27,7 @@ use hyper::{Request, Response, StatusCode};
 use natssh_wire::exec::{self, EXEC_BODY_LIMIT, ExecRequest, Resolution};
 use natssh_wire::terminal::{self, Granted};
 use natssh_wire::{Failure, FailureKind};
+use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
@@ -47,10 +48,10 @@ pub(super) async fn exec(
 ) -> Result<Answer, Failure> {
     let begun = Instant::now();
     broker.open_for_streams()?;
-    check_upgrade(request.headers())?;
+    check_upgrade(request.headers(), exec::UPGRADE)?;
     let process = request.extensions().get::<Caller>().map(|caller| caller.0);
     let upgrade = hyper::upgrade::on(&mut request);
-    let asked = read(request.into_body()).await?;
+    let asked: ExecRequest = read(request.into_body()).await?;
     // From here on a broker that drains waits for it.
     let counted = broker.count_stream();
     let (target, wishes) = match decide(broker, &asked).await? {
@@ -59,7 +60,7 @@ pub(super) async fn exec(
             return Ok(real_ssh(reason, tunnel, host, port, user));
         }
     };
-    let deadline = begun + patience(&asked, &wishes);
+    let deadline = begun + patience(asked.timeout_ms, &wishes);
     let caller = reach::Caller::of(&asked, process);
     let leased = match broker.lease(&target, &wishes, caller.clone(), deadline).await {
         Ok(leased) => leased,
@@ -79,18 +80,24 @@ pub(super) async fn exec(
         }
         drop((counted, place));
     });
+    let mut answer = switching(exec::UPGRADE);
+    terminal.map(|value| answer.headers_mut().insert(terminal::HEADER, value));
+    Ok(answer)
+}
+
+/// 101: from here on the connection carries frames.
+pub(super) fn switching(protocol: &'static str) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::new()));
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    answer.headers_mut().insert(UPGRADE, HeaderValue::from_static(exec::UPGRADE));
-    terminal.map(|value| answer.headers_mut().insert(terminal::HEADER, value));
-    Ok(answer)
+    answer.headers_mut().insert(UPGRADE, HeaderValue::from_static(protocol));
+    answer
 }
 
 /// Decides about the call, and says so.
 pub(super) async fn resolve(broker: &Arc<Broker>, request: Request<Incoming>) -> Result<Answer, Failure> {
     broker.open_for_streams()?;
-    let asked = read(request.into_body()).await?;
+    let asked: ExecRequest = read(request.into_body()).await?;
     Ok(match decide(broker, &asked).await? {
         Decision::Native(target, _) => {
             let Target { host, port, user, .. } = *target;
@@ -100,7 +107,7 @@ pub(super) async fn resolve(broker: &Arc<Broker>, request: Request<Incoming>) ->
     })
 }
 
-async fn decide(broker: &Arc<Broker>, asked: &ExecRequest) -> Result<Decision, Failure> {
+pub(super) async fn decide(broker: &Arc<Broker>, asked: &ExecRequest) -> Result<Decision, Failure> {
     let reach = current_reach(broker).await?;
     broker.calls.decide(asked, &reach).await
 }
@@ -111,22 +118,23 @@ fn real_ssh(reason: String, tunnel: bool, host: String, port: u16, user: String)
 }
 
 /// How long the caller waits for a session.
-fn patience(asked: &ExecRequest, wishes: &Wishes) -> Duration {
-    let own = asked.timeout_ms.map(Duration::from_millis);
+pub(super) fn patience(own_ms: Option<u64>, wishes: &Wishes) -> Duration {
+    let own = own_ms.map(Duration::from_millis);
     own.into_iter().chain(wishes.connect_timeout).min().unwrap_or(PATIENCE).min(MOST_PATIENCE)
 }
 
-fn check_upgrade(headers: &HeaderMap) -> Result<(), Failure> {
+pub(super) fn check_upgrade(headers: &HeaderMap, protocol: &str) -> Result<(), Failure> {
     let wanted = headers.get(UPGRADE).and_then(|value| value.to_str().ok());
-    match wanted.is_some_and(|wanted| wanted.trim().eq_ignore_ascii_case(exec::UPGRADE)) {
+    match wanted.is_some_and(|wanted| wanted.trim().eq_ignore_ascii_case(protocol)) {
         true => Ok(()),
         false => {
-            Err(bad(format!("exec wants the headers Connection: Upgrade and Upgrade: {}", exec::UPGRADE)))
+            Err(bad(format!("this request wants the headers Connection: Upgrade and Upgrade: {protocol}")))
         }
     }
 }
 
-async fn read(body: Incoming) -> Result<ExecRequest, Failure> {
+/// The call that a request's body is.
+pub(super) async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T, Failure> {
     let whole = timeout(BODY_TIMEOUT, Limited::new(body, EXEC_BODY_LIMIT).collect()).await;
     let whole =
         whole.map_err(|_| bad(format!("the body did not come within {} s", BODY_TIMEOUT.as_secs())))?;
@@ -144,6 +152,6 @@ async fn read(body: Incoming) -> Result<ExecRequest, Failure> {
     })
 }
 
-fn bad(message: String) -> Failure {
+pub(super) fn bad(message: String) -> Failure {
     Failure::new(FailureKind::BadRequest, message).hint("natssh --version")
 }

@@ -1,6 +1,6 @@
 //! The local door: HTTP/1.1 on a unix socket, for this user alone.
 
-use super::{connect, exec, status};
+use super::{connect, exec, file, status};
 use crate::broker::{Broker, Phase};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -148,6 +148,8 @@ async fn route(
         }
         (&Method::POST, "/v1/exec") => exec::exec(broker, place, request).await,
         (&Method::POST, "/v1/resolve") => exec::resolve(broker, request).await,
+        (&Method::PUT, "/v1/file") => file::file(broker, place, request, file::Verb::Put).await,
+        (&Method::GET, "/v1/file") => file::file(broker, place, request, file::Verb::Get).await,
         (&Method::POST, "/v1/probe") => Ok(json(StatusCode::OK, &status::probe(broker).await)),
         (&Method::POST, "/v1/reload") => status::reload(broker).await.map(|()| done()),
         (&Method::POST, "/v1/retry") => status::retry(broker, request.uri().query()).await.map(|()| done()),

@@ -58,6 +58,7 @@ pub(super) fn close_sessions(broker: &Broker, host: &str) -> Result<Closed, Fail
             Some(plain.ok_or_else(wrong)?)
         }
     };
+    broker.without_sftp.forget(|key| host.as_deref().is_none_or(|host| key.is_of(host)));
     Ok(Closed { closed: broker.pool.close(host.as_deref()) as u64 })
 }
 

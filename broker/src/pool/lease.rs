@@ -33,6 +33,12 @@ impl<S: Line> Leased<S> {
         &self.line
     }
 
+    /// Who is whom on it.
+    #[must_use]
+    pub fn key(&self) -> &Arc<Key> {
+        &self.key
+    }
+
     /// A command has been handed over: now is the time to open the next channel.
     pub fn started(&self) {
         self.pool.act(&self.key, |shelf, now| ((), shelf.ledger.started(self.session, now)));

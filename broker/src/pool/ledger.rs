@@ -40,7 +40,7 @@ pub(super) type WaiterId = u64;
 
 /// How a session is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Use {
+pub enum Use {
     /// Beside others.
     Shared,
     /// Alone, where that can be had: bulk would slow its neighbours.

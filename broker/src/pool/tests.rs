@@ -1,6 +1,6 @@
 //! The pool against nodes that are made of counters, on a paused clock.
 
-mod fake;
+pub(super) mod fake;
 
 use super::ledger::{AHEAD_ON_TELEPORT, KEEP, SPARE_IDLE};
 use super::*;

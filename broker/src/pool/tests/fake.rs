@@ -219,7 +219,7 @@ impl Line for FakeLine {
 }
 
 /// A node by name, as a call of ssh with no settings means it.
-pub(super) fn target(host: &str) -> Target {
+pub(in crate::pool) fn target(host: &str) -> Target {
     Target {
         host: host.into(),
         typed: host.split('.').next().unwrap_or(host).into(),
