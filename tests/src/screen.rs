@@ -7,9 +7,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Termios, Winsize, tcgetattr, tcsetwinsize};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::wait::{until, within};
 
@@ -20,8 +20,15 @@ pub struct Screen {
     line: Option<OwnedFd>,
     child: Child,
     what: String,
-    shown: Arc<Mutex<Vec<u8>>>,
+    seen: Arc<Mutex<Seen>>,
     reader: Option<JoinHandle<()>>,
+}
+
+/// What the terminal was sent, and when the last of it.
+#[derive(Debug, Default)]
+struct Seen {
+    bytes: Vec<u8>,
+    at: Option<Instant>,
 }
 
 /// What is left of it.
@@ -66,14 +73,16 @@ impl Screen {
         child.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command.get_current_dir().map(|folder| child.current_dir(folder));
         let child = child.stdin(same()).stdout(same()).stderr(same()).spawn().expect("setsid(1) starts");
-        let shown: Arc<Mutex<Vec<u8>>> = Arc::default();
-        let (to, from) = (shown.clone(), keys.try_clone().expect("a descriptor"));
+        let seen: Arc<Mutex<Seen>> = Arc::default();
+        let (to, from) = (seen.clone(), keys.try_clone().expect("a descriptor"));
         let reader = std::thread::spawn(move || {
             let mut chunk = [0; 16 << 10];
             loop {
                 match read(&from, &mut chunk) {
                     Ok(count @ 1..) => {
-                        to.lock().unwrap_or_else(PoisonError::into_inner).extend(&chunk[..count]);
+                        let mut seen = to.lock().unwrap_or_else(PoisonError::into_inner);
+                        seen.bytes.extend(&chunk[..count]);
+                        seen.at = Some(Instant::now());
                     }
                     Err(Errno::INTR) => {}
                     // The last program has closed its end.
@@ -82,7 +91,7 @@ impl Screen {
             }
         });
         let what = format!("{command:?}");
-        Self { keys, line: Some(line), child, what, shown, reader: Some(reader) }
+        Self { keys, line: Some(line), child, what, seen, reader: Some(reader) }
     }
 
     /// Types.
@@ -97,7 +106,26 @@ impl Screen {
 
     /// All that was shown so far.
     pub fn so_far(&self) -> Vec<u8> {
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.seen().bytes.clone()
+    }
+
+    /// Types one key, and tells how long it took until something was shown for it.
+    ///
+    /// # Panics
+    /// When nothing is.
+    #[track_caller]
+    pub fn echo(&self, key: u8) -> Duration {
+        let before = self.seen().bytes.len();
+        let typed = Instant::now();
+        self.types(&[key]);
+        until("a key's echo", || {
+            let seen = self.seen();
+            seen.at.filter(|_| seen.bytes.len() > before).map(|at| at - typed)
+        })
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until `words` have been shown so many times.

@@ -8,9 +8,11 @@ use rustix::process::{Signal, kill_process};
 use rustix::termios::{
     InputModes, LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, tcgetattr, tcsetattr,
 };
+use std::fs;
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// As many at a time: an ssh of its own for each is mostly waiting.
 const AT_ONCE: usize = 6;
@@ -342,4 +344,55 @@ fn it_is_suspended_and_goes_on() {
     );
     assert!(text.ends_with("it was on\r\n24 99\r\n"), "{text}");
     assert_eq!(shown.code, Some(0));
+}
+
+/// A node whose sshd has none to give: an explicit wish for one ends the call, and a shell goes on without.
+#[test]
+fn a_terminal_that_is_refused_is_refused_as_with_ssh() {
+    need!("ssh", "sshd", "setsid");
+    let world = Plan::new().start();
+    let config = world.lab.folder().node("control-plane").join("ssh/sshd_config");
+    let lines = fs::read_to_string(&config).unwrap();
+    fs::write(config, format!("PermitTTY no\n{lines}")).unwrap();
+    let words = "PTY allocation request failed on channel 0";
+    let demanded = |program: &str| {
+        let (shown, before, after) = play(&world, program, &case(&["-t"], "true", &[]));
+        assert_eq!(before, after);
+        assert!(shown.text().contains(words), "{program}: {}", shown.text());
+        shown.code
+    };
+    assert_eq!([demanded("ssh"), demanded("natssh")], [Some(255); 2]);
+    let shell = |program: &str| {
+        let screen = Screen::start(&call(&world, program, &["control-plane"]));
+        let before = screen.state();
+        screen.until_shown(words, 1);
+        screen.until_raw(false);
+        screen.types(b"test -t 0 || echo none; exit 3\r");
+        let (shown, after) = screen.end();
+        assert_eq!(before, after);
+        (shown.code, without_farewell(&shown.bytes).escape_ascii().to_string())
+    };
+    assert_eq!(shell("natssh"), shell("ssh"));
+}
+
+/// The quickest of many keys: what else the machine does adds to some of them, a further round trip or a timer to all.
+#[test]
+fn a_key_is_echoed_as_soon_as_with_ssh_from_afar() {
+    need!("ssh", "sshd", "setsid");
+    let world = Plan::new().round_trip(Duration::from_millis(40)).start();
+    let open = |program: &str| {
+        let screen =
+            Screen::start(&call(&world, program, &["-t", "control-plane", "echo begin; cat >/dev/null"]));
+        screen.until_shown("begin", 1);
+        screen
+    };
+    let (ours, theirs) = (open("natssh"), open("ssh"));
+    let mut best = [Duration::MAX; 2];
+    for key in 0..300 {
+        best = [best[0].min(ours.echo(b'x')), best[1].min(theirs.echo(b'x'))];
+        if key >= 10 && best[0] <= best[1].mul_f64(1.1) {
+            return;
+        }
+    }
+    panic!("natssh's and ssh's quickest echo: {best:?}");
 }

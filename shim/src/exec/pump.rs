@@ -294,8 +294,8 @@ impl<'v> Pump<'v> {
                     }
                 }
                 Ok(Some(Piece::Frame(FromBroker::NoTerminal))) => {
-                    self.keyboard.iter_mut().for_each(Keyboard::leave);
                     self.voice.error("PTY allocation request failed on channel 0");
+                    self.keyboard.iter_mut().for_each(Keyboard::leave);
                 }
                 Ok(Some(Piece::Frame(frame))) => self.end = last(&frame, self.voice),
                 Err(bad) => self.end = Some(End::Failed(not_understood(&bad))),
