@@ -20,6 +20,7 @@ pub struct Screen {
     line: Option<OwnedFd>,
     child: Child,
     what: String,
+    before: State,
     seen: Arc<Mutex<Seen>>,
     reader: Option<JoinHandle<()>>,
 }
@@ -38,10 +39,14 @@ pub struct Shown {
     pub code: Option<i32>,
     /// All that the terminal was sent.
     pub bytes: Vec<u8>,
+    /// The terminal's state before the program was started.
+    pub before: State,
+    /// And when it had ended.
+    pub after: State,
 }
 
 /// The state of a terminal, in words that can be compared.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State(String);
 
 impl Screen {
@@ -66,6 +71,7 @@ impl Screen {
             .expect("its other end");
         resize(&keys, 80, 24);
         prepare(&line);
+        let before = State::of(&line);
         let same = || Stdio::from(line.try_clone().expect("a descriptor"));
         // It makes the terminal the controlling one, which nothing here could without unsafe code.
         let mut child = Command::new("setsid");
@@ -91,7 +97,7 @@ impl Screen {
             }
         });
         let what = format!("{command:?}");
-        Self { keys, line: Some(line), child, what, seen, reader: Some(reader) }
+        Self { keys, line: Some(line), child, what, before, seen, reader: Some(reader) }
     }
 
     /// Types.
@@ -169,19 +175,11 @@ impl Screen {
     /// # Panics
     /// When the terminal is gone.
     pub fn is_raw(&self) -> bool {
-        !self.termios().local_modes.contains(LocalModes::ICANON)
+        !termios(self.line()).local_modes.contains(LocalModes::ICANON)
     }
 
-    /// How it treats keys and text.
-    ///
-    /// # Panics
-    /// When the terminal is gone.
-    pub fn state(&self) -> State {
-        State(format!("{:?}", self.termios()))
-    }
-
-    fn termios(&self) -> Termios {
-        tcgetattr(self.line.as_ref().expect("it is there until the end")).expect("the terminal is there")
+    fn line(&self) -> &OwnedFd {
+        self.line.as_ref().expect("it is there until the end")
     }
 
     /// Gives it another size; whoever is at it gets SIGWINCH.
@@ -205,24 +203,34 @@ impl Screen {
         kill_process(self.pid(), signal).unwrap_or_else(|error| panic!("signal {}: {error}", self.what));
     }
 
-    /// Waits for the program's end, and tells how the terminal is then.
+    /// Waits for the program's end.
     ///
     /// # Panics
     /// When it does not end.
     #[track_caller]
-    pub fn end(mut self) -> (Shown, State) {
+    pub fn end(mut self) -> Shown {
         let ended =
             within(Duration::from_secs(60), || self.child.try_wait().expect("a child can be waited for"));
         let Some(status) = ended else {
             panic!("{} has not ended: {}", self.what, self.so_far().escape_ascii());
         };
-        let state = self.state();
+        let after = State::of(self.line());
         self.line = None;
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
         }
-        (Shown { code: status.code(), bytes: self.so_far() }, state)
+        Shown { code: status.code(), bytes: self.so_far(), before: self.before.clone(), after }
     }
+}
+
+impl State {
+    fn of(line: &OwnedFd) -> Self {
+        Self(format!("{:?}", termios(line)))
+    }
+}
+
+fn termios(line: &OwnedFd) -> Termios {
+    tcgetattr(line).expect("the terminal is there")
 }
 
 impl Shown {

@@ -2,7 +2,7 @@
 //! the state that the terminal is left in are compared. What is meant to differ is listed in docs/ssh.md, and here
 //! beside the case that shows it.
 
-use natssh_tests::screen::{Shown, State};
+use natssh_tests::screen::Shown;
 use natssh_tests::{Plan, Screen, World, need, programs, run};
 use rustix::process::{Signal, kill_process};
 use rustix::termios::{
@@ -48,6 +48,9 @@ const fn case(options: &'static [&'static str], command: &'static str, acts: &'s
     Case { options, command, acts }
 }
 
+/// Says `begin` and waits, in one program, so that whoever has read it may send a signal: between two programs a shell
+/// does with one as it likes.
+const WAITS: &str = "echo begin >b$$; exec tail -f b$$";
 /// A shell that greets with nothing and prompts with `$ `.
 const PLAIN: &str = "PS1='$ ' ENV= exec sh -i";
 
@@ -79,8 +82,8 @@ const CASES: &[Case] = &[
         "trap 'echo caught; exit 4' INT; echo begin; while :; do sleep 0.1; done",
         &[Sees("begin"), Types(INTERRUPT)],
     ),
-    case(&["-t"], "echo begin; sleep 60", &[Sees("begin"), Types(INTERRUPT)]),
-    case(&["-t"], "echo begin; sleep 60", &[Sees("begin"), Types(QUIT)]),
+    case(&["-t"], WAITS, &[Sees("begin"), Types(INTERRUPT)]),
+    case(&["-t"], WAITS, &[Sees("begin"), Types(QUIT)]),
     case(
         &["-t"],
         "stty raw -echo; echo begin; head -c 9 | od -An -tx1",
@@ -115,24 +118,28 @@ const CASES: &[Case] = &[
     case(
         &["-t"],
         PLAIN,
-        &[Sees("$ "), Types(b"cat\r"), Sees("cat\r\n"), Types(INTERRUPT), Sees("^C\r\n$ "), Types(b"exit\r")],
+        &[
+            Sees("$ "),
+            Types(b"cat\r"),
+            Types(b"x\r"),
+            Sees("x\r\nx\r\n"),
+            Types(INTERRUPT),
+            Sees("^C\r\n$ "),
+            Types(b"exit\r"),
+        ],
     ),
     case(&["-o", "RequestTTY=auto"], "", &[SeesPrompt, Types(b"stty size; exit 9\r")]),
     // The escape character.
-    case(&["-t"], "echo begin; sleep 60", &[Sees("begin"), Types(b"~.")]),
+    case(&["-t"], WAITS, &[Sees("begin"), Types(b"~.")]),
     case(&["-t"], "echo begin; cat", &[Sees("begin"), Types(b"x~.\r"), Sees("x~.\r\nx~."), Types(b"~.")]),
     case(
         &["-t"],
         "echo begin; cat",
         &[Sees("begin"), Types(b"~~.\r"), Sees("~.\r\n~."), Types(b"~~~x\r"), Sees("~~x\r\n~~x"), Types(END)],
     ),
-    case(
-        &["-t", "-e", "%"],
-        "echo begin; sleep 60",
-        &[Sees("begin"), Types(b"~.\r"), Sees("~."), Types(b"%.")],
-    ),
-    case(&["-t", "-e", "^A"], "echo begin; sleep 60", &[Sees("begin"), Types(b"\x01.")]),
-    case(&["-t", "-o", "EscapeChar=+"], "echo begin; sleep 60", &[Sees("begin"), Types(b"+.")]),
+    case(&["-t", "-e", "%"], WAITS, &[Sees("begin"), Types(b"~.\r"), Sees("~."), Types(b"%.")]),
+    case(&["-t", "-e", "^A"], WAITS, &[Sees("begin"), Types(b"\x01.")]),
+    case(&["-t", "-o", "EscapeChar=+"], WAITS, &[Sees("begin"), Types(b"+.")]),
     case(
         &["-t", "-e", "none"],
         "echo begin; cat",
@@ -162,10 +169,10 @@ fn natssh_is_the_terminal_that_ssh_is() {
 }
 
 fn compare(world: &World, case: &Case) -> Result<(), String> {
-    let (theirs, before, after) = play(world, "ssh", case);
-    assert_eq!(before, after, "ssh {case:?}");
-    let (ours, before, after) = play(world, "natssh", case);
-    assert_eq!(before, after, "natssh {case:?}");
+    let (theirs, ours) = (play(world, "ssh", case), play(world, "natssh", case));
+    for shown in [&theirs, &ours] {
+        assert_eq!(shown.before, shown.after, "{case:?}");
+    }
     let bytes = without_farewell(&theirs.bytes);
     if theirs.code == ours.code && bytes == ours.bytes {
         return Ok(());
@@ -177,13 +184,12 @@ fn compare(world: &World, case: &Case) -> Result<(), String> {
     Err(format!("{case:?}\n  ssh:    {theirs}\n  natssh: {ours}"))
 }
 
-/// What was shown, and the terminal's state before and after.
-fn play(world: &World, program: &str, case: &Case) -> (Shown, State, State) {
+/// What comes of it.
+fn play(world: &World, program: &str, case: &Case) -> Shown {
     let mut words = case.options.to_vec();
     words.push("control-plane");
     words.extend(Some(case.command).filter(|command| !command.is_empty()));
     let screen = Screen::start(&call(world, program, &words));
-    let before = screen.state();
     for act in case.acts {
         match act {
             Sees(words) => screen.until_shown(words, 1),
@@ -192,8 +198,7 @@ fn play(world: &World, program: &str, case: &Case) -> (Shown, State, State) {
             SeesPrompt => screen.until_prompted(),
         }
     }
-    let (shown, after) = screen.end();
-    (shown, before, after)
+    screen.end()
 }
 
 /// A program with the world's configuration, at a terminal that is called `xterm`.
@@ -235,22 +240,21 @@ fn the_terminal_is_given_back_whatever_ends_the_call() {
     need!("sshd", "setsid", "stty");
     let world = Plan::new().start();
     let begun = || {
-        let screen = Screen::start(&call(&world, "natssh", &["-t", "control-plane", "echo begin; sleep 60"]));
-        let before = screen.state();
+        let screen = Screen::start(&call(&world, "natssh", &["-t", "control-plane", WAITS]));
         screen.until_shown("begin", 1);
-        assert!(screen.is_raw() && before != screen.state());
-        (screen, before)
+        assert!(screen.is_raw());
+        screen
     };
     for signal in [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM] {
-        let (screen, before) = begun();
+        let screen = begun();
         screen.signal(signal);
-        let (shown, after) = screen.end();
-        assert_eq!((shown.code, after), (Some(255), before), "{signal:?}: {}", shown.text());
+        let shown = screen.end();
+        assert_eq!((shown.code, &shown.after), (Some(255), &shown.before), "{signal:?}: {}", shown.text());
     }
-    let (screen, before) = begun();
+    let screen = begun();
     kill_process(world.broker_pid().unwrap(), Signal::KILL).unwrap();
-    let (shown, after) = screen.end();
-    assert_eq!((shown.code, after), (Some(255), before), "{}", shown.text());
+    let shown = screen.end();
+    assert_eq!((shown.code, &shown.after), (Some(255), &shown.before), "{}", shown.text());
     assert!(shown.text().contains("the broker went away"), "{}", shown.text());
 }
 
@@ -275,7 +279,7 @@ fn odd_modes_are_handed_on_as_ssh_does_it() {
             tcsetattr(line, OptionalActions::Now, &odd).unwrap();
         });
         screen.resize(101, 33);
-        let (shown, _) = screen.end();
+        let shown = screen.end();
         without_farewell(&shown.bytes).escape_ascii().to_string()
     };
     let theirs = said("ssh");
@@ -292,7 +296,7 @@ fn the_escape_character_explains_itself_as_that_of_a_shared_connection() {
     let shared = ["-o", "ControlMaster=auto", "-S", &socket, "-o", "ControlPersist=yes"];
     run(call(&world, "ssh", &[&shared[..], &["control-plane", "true"]].concat())).ok();
     let explained = |program: &str, options: &[&str]| {
-        let words = [options, &["-t", "control-plane", "echo begin; sleep 60"]].concat();
+        let words = [options, &["-t", "control-plane", WAITS]].concat();
         let screen = Screen::start(&call(&world, program, &words));
         screen.until_shown("begin", 1);
         screen.types(b"~?");
@@ -300,7 +304,7 @@ fn the_escape_character_explains_itself_as_that_of_a_shared_connection() {
         screen.types(b"~C~V~v~&~#");
         screen.until_shown("The following connections are open:", 1);
         screen.types(b"~.");
-        screen.end().0.text()
+        screen.end().text()
     };
     let theirs = explained("ssh", &shared);
     run(call(&world, "ssh", &["-S", &socket, "-O", "exit", "control-plane"]));
@@ -336,7 +340,7 @@ fn it_is_suspended_and_goes_on() {
     screen.until_shown("icanon", 1);
     screen.until_raw(true);
     screen.types(b"on\r");
-    let (shown, _) = screen.end();
+    let shown = screen.end();
     let text = shown.text();
     assert!(
         text.contains("~^Z [suspend ssh]\r\n") && text.contains("stopped by 148\r\nicanon\r\n"),
@@ -356,20 +360,19 @@ fn a_terminal_that_is_refused_is_refused_as_with_ssh() {
     fs::write(config, format!("PermitTTY no\n{lines}")).unwrap();
     let words = "PTY allocation request failed on channel 0";
     let demanded = |program: &str| {
-        let (shown, before, after) = play(&world, program, &case(&["-t"], "true", &[]));
-        assert_eq!(before, after);
+        let shown = play(&world, program, &case(&["-t"], "true", &[]));
+        assert_eq!(shown.before, shown.after);
         assert!(shown.text().contains(words), "{program}: {}", shown.text());
         shown.code
     };
     assert_eq!([demanded("ssh"), demanded("natssh")], [Some(255); 2]);
     let shell = |program: &str| {
         let screen = Screen::start(&call(&world, program, &["control-plane"]));
-        let before = screen.state();
         screen.until_shown(words, 1);
         screen.until_raw(false);
         screen.types(b"test -t 0 || echo none; exit 3\r");
-        let (shown, after) = screen.end();
-        assert_eq!(before, after);
+        let shown = screen.end();
+        assert_eq!(shown.before, shown.after);
         (shown.code, without_farewell(&shown.bytes).escape_ascii().to_string())
     };
     assert_eq!(shell("natssh"), shell("ssh"));
