@@ -83,7 +83,9 @@ class Ground:
         settings["PATH"] = f"{self.core.programs}:{BIN}:{system}"
         settings |= {"LC_ALL": "C.UTF-8", "LANG": "C.UTF-8", "ANSIBLE_NOCOLOR": "1", "ANSIBLE_DEPRECATION_WARNINGS": "0"}
         settings["ANSIBLE_COLLECTIONS_PATH"] = str(self.collections())
-        settings["ANSIBLE_SSH_COMMON_ARGS"] = " ".join(f"-o {option}" for option in self.credentials())
+        if self.sshd:
+            # Through the proxy natssh takes them from the tsh profile: what fell to the real ssh would fail there.
+            settings["ANSIBLE_SSH_COMMON_ARGS"] = " ".join(f"-o {option}" for option in self.credentials())
         return settings
 
     def collections(self) -> Path:

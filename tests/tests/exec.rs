@@ -235,6 +235,13 @@ fn with_v_it_says_what_it_does() {
     let said = run(natssh(&world, &["-v", "worker", "true"]));
     let login = world.login();
     assert_eq!(said.stderr, format!("debug1: natssh: the command runs on a session to {login}@worker\r\n"));
+    // As many levels as were asked for, and each with lines of its own: Ansible's suites count them.
+    let said = run(natssh(&world, &["-vvv", "worker", "true"])).stderr;
+    let level = |line: &str| {
+        line.strip_prefix("debug").and_then(|rest| rest.split_once(": ")).map(|(level, _)| level.to_owned())
+    };
+    let levels: Vec<_> = said.lines().map(|line| level(line).expect("nothing else is said")).collect();
+    assert_eq!(levels, ["1", "2", "3", "3"], "{said}");
     let log = world.path().join("said");
     let said = run(natssh(&world, &["-vE", log.to_str().unwrap(), "worker", "true"]));
     assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""));

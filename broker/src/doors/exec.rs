@@ -11,6 +11,7 @@ mod pump;
 mod stdin;
 #[cfg(test)]
 mod tests;
+mod told;
 mod unheard;
 
 use super::connect::current_reach;

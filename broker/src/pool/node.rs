@@ -67,6 +67,11 @@ impl Opener<Node> for ToNode {
 }
 
 impl Node {
+    /// The session itself, for whoever tells of it.
+    pub fn ssh(&self) -> &Session {
+        &self.session
+    }
+
     /// What ssh would have told at the opening, for the first who asks: `Warning: Permanently added …`.
     #[must_use]
     pub fn warning(&self) -> Option<&str> {

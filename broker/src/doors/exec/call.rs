@@ -1,6 +1,7 @@
 //! A call of ssh after its client was answered: a command handed to its node, and how it ended.
 
 use super::pump::{Client, Command, Over};
+use super::told;
 use crate::broker::Broker;
 use crate::pool::{self, Leased, Node};
 use crate::reach;
@@ -122,12 +123,13 @@ impl Call {
     /// What ssh would say at its start; false if nobody is there to hear it.
     async fn greet(&self, client: &mut Client, leased: &Leased<Node>) -> bool {
         let level = self.wishes.level;
-        let line = format!("natssh: the command runs on a session to {}", self.target.peer());
+        let told =
+            told::lines(level.debug(), &self.target, &self.wishes, &told::On::of(leased.session().ssh()));
         let said = level >= LogLevel::Info;
         let no_terminal = (said && self.wishes.lacks_terminal).then_some(FromBroker::Debug(0, NO_TERMINAL));
         let warning = leased.session().warning().filter(|_| said).map(|line| FromBroker::Debug(0, line));
-        let line = (level.debug() >= 1).then_some(FromBroker::Debug(1, &line));
-        let frames: Vec<_> = no_terminal.into_iter().chain(warning).chain(line).collect();
+        let told = told.iter().map(|(level, line)| FromBroker::Debug(*level, line));
+        let frames: Vec<_> = no_terminal.into_iter().chain(warning).chain(told).collect();
         frames.is_empty() || client.tell(&frames).await
     }
 
