@@ -1,7 +1,7 @@
 # Type `make` for the list of targets. Everything they need is set up by themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-long test-ansible-matrix fuzz chaos release soak lab-up lab-down demo bench install clean
+.PHONY: help setup test test-long test-ansible-matrix fuzz chaos release soak lab-up lab-down demo bench bench-ansible scale install clean
 
 PREFIX ?= /usr/local
 # How `make lab-up` makes the lab: NODES=5 RTT=40 ROOTLESS=1
@@ -48,6 +48,12 @@ bench: setup release ## Measure natssh against the nested ProxyCommand, side by 
 	@cargo build --locked --quiet --release -p natssh-tests --example in_process_exec
 	@ln -f $${CARGO_TARGET_DIR:-target}/release/examples/in_process_exec target/bin/
 	@PYTHONPATH=tests .venv/bin/python -m bench
+
+bench-ansible: setup release ## Measure a play of twenty tasks by every way that Ansible has to the nodes
+	@PYTHONPATH=tests .venv/bin/python -m bench --plays
+
+scale: setup release ## A play on 100 nodes with 50 forks: no failure, and its cost beside the ssh plugin
+	@PYTHONPATH=tests .venv/bin/python -m scale
 
 soak: setup release ## Mixed streams for MINUTES=60; says whether anything grew, picture in bench-results/
 	@PYTHONPATH=tests .venv/bin/python -m soak --minutes $(MINUTES)

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import bastion, commands, connections, keys, report, shim, streams
+from . import bastion, commands, connections, keys, plays, report, shim, streams
 from .lab import ROOT, Lab
 from .measure import Row
 
@@ -37,16 +37,18 @@ def measure() -> Iterator[Row]:
         yield from bastion.through(ground, rounds=ROUNDS)
         yield from bastion.openings(ground, opens=200)
         yield from bastion.relayed(ground, rounds=3)
+    yield from plays.table(quick=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--results", type=Path, default=ROOT / "bench-results", help="where the JSON goes")
+    parser.add_argument("--plays", action="store_true", help="only Ansible's plays, on two nodes and on ten, near and far")
     arguments = parser.parse_args()
     print("natssh beside stock ssh with ProxyCommand ssh -s PROXY proxy:%h:%p; medians, taken in turn")
     print(report.head())
     rows = []
-    for row in measure():
+    for row in plays.table(quick=False) if arguments.plays else measure():
         rows.append(row)
         print(report.line(row), flush=True)
     missed = sum(row.verdict == "MISS" for row in rows)

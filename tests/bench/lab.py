@@ -18,7 +18,7 @@ CURVE25519 = "curve25519-sha256"
 
 
 class Lab:
-    """Two nodes and a broker, taken down at the end of a `with`.
+    """Nodes and a broker, taken down at the end of a `with`.
 
     The nodes are rooted where root runs this, each with its own listening sshd, unless
     rootless ones are asked for: those start an sshd for each stream, and so know no
@@ -28,8 +28,9 @@ class Lab:
     user's own ssh, tsh or natssh is read.
     """
 
-    def __init__(self, rtt_ms: int = 0, rootless: bool = False) -> None:
+    def __init__(self, rtt_ms: int = 0, rootless: bool = False, nodes: int = 2) -> None:
         self.rtt_ms = rtt_ms
+        self.count = nodes
         self.rootless = rootless
         self.folder = Path(tempfile.mkdtemp(prefix="natssh-bench."))
         home = self.folder / "home"
@@ -43,7 +44,7 @@ class Lab:
     def __enter__(self) -> Lab:
         try:
             mode = ["--rootless"] if self.rootless else []
-            self.run("natssh-lab", "up", "--nodes", "2", "--rtt", str(self.rtt_ms), *mode)
+            self.run("natssh-lab", "up", "--nodes", str(self.count), "--rtt", str(self.rtt_ms), *mode)
             for line in self.run("natssh-lab", "env").splitlines():
                 name, _, value = line.removeprefix("export ").partition("=")
                 self.environment[name] = value.strip("'")

@@ -72,6 +72,8 @@ impl Run {
         command
             .env("ANSIBLE_CALLBACK_PLUGINS", plays.join("callbacks"))
             .env("ANSIBLE_CALLBACKS_ENABLED", "record")
+            // The login may be root already.
+            .env("ANSIBLE_BECOME_ALLOW_SAME_USER", "1")
             .env("PLAY_RECORD", self.record())
             .env("PLAY_PLACE", &self.place)
             .env("PYTHONDONTWRITEBYTECODE", "1")
