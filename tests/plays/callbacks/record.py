@@ -20,6 +20,8 @@ VOLATILE = {
     # Some versions of Ansible tell where a module's file lay, or how it was invoked.
     "ansible_async_watchdog_pid", "invocation", "exception", "warnings", "deprecations", "diff", "stdout_lines", "stderr_lines",
 }
+# What ssh's multiplexer says at the end of a terminal, and natssh does not.
+GOODBYE = re.compile(r"Shared connection to \S+ closed\.\r?\n")
 # The folder for a module's files has a name of its own for each task.
 TEMPORARY = re.compile(r"ansible-tmp-[0-9.]+-[0-9]+-[0-9]+|ansible-local-\w+|tmp[a-z0-9_]{8}|j\d+\.\d+")
 
@@ -64,5 +66,5 @@ def cleaned(value):
     if isinstance(value, (list, tuple)):
         return [cleaned(one) for one in value]
     if isinstance(value, str):
-        return TEMPORARY.sub("*", value)
+        return TEMPORARY.sub("*", GOODBYE.sub("", value))
     return value
