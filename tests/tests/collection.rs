@@ -2,7 +2,7 @@
 
 use natssh_lab::Fault;
 use natssh_lab::faults::{NodeFault, ProxyFault};
-use natssh_tests::ansible::PATIENCE;
+use natssh_tests::ansible::{PATIENCE, demo, passed};
 use natssh_tests::{Plan, Running, Said, World, collection, need, tools};
 use std::fs;
 use std::path::Path;
@@ -32,6 +32,20 @@ fn modules_run_on_both_nodes_over_a_session_each() {
     assert_eq!(world.upstream().streams_total, 2, "one authentication a node");
     assert!(world.status().failures.is_empty(), "{:?}", world.status().failures);
     assert!(!world.path().join("cp").exists(), "ssh has kept a session of its own");
+}
+
+#[test]
+fn the_demo_playbook_passes_without_pipelining_and_starts_no_process() {
+    let Some(playbook) = tools::python_program("ansible-playbook") else { return };
+    let world = Plan::new().start();
+    let words = ["-i", &demo("inventory.yml"), &demo("playbook.yml")];
+    let mut command = collection::command(&world, &playbook, &words);
+    command.env("ANSIBLE_PIPELINING", "0");
+    let said = Running::start(command).end_within(PATIENCE);
+    assert_eq!(passed(&said), 2, "{}", said.text());
+    assert_eq!(world.upstream().streams_total, 2, "one authentication a node, files included");
+    let left = world.started_by_broker();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]
@@ -106,7 +120,7 @@ fn after_a_reset_the_next_task_authenticates_afresh() {
     );
     let said = Running::start(collection::command(&world, &playbook, &["-i", "worker,", &play]))
         .end_within(PATIENCE);
-    assert_eq!(natssh_tests::ansible::passed(&said), 1, "{}", said.text());
+    assert_eq!(passed(&said), 1, "{}", said.text());
     assert_eq!(world.upstream().streams_total, 2, "{}", said.text());
 }
 
