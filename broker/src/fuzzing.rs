@@ -19,6 +19,7 @@ use natssh_wire::{ConnectRequest, Word, status};
 pub use crate::config::fuzzing::config;
 pub use crate::doctor::fuzzing::ansible_cfg;
 pub use crate::identity::fuzzing::{agent_answer, certificate, identity_file, tsh_profile};
+pub use crate::session::transfer::fuzzing::sftp_answers;
 pub use crate::ssh::fuzzing::first_word;
 pub use crate::upstream::fuzzing::{command_stderr, refusal};
 
@@ -26,7 +27,7 @@ pub use crate::upstream::fuzzing::{command_stderr, refusal};
 pub type Reader = fn(&[u8]);
 
 /// Each reader by the name of its folder in `fuzz/corpus`.
-pub const READERS: [(&str, Reader); 17] = [
+pub const READERS: [(&str, Reader); 18] = [
     ("agent_answer", agent_answer),
     ("ansible_cfg", ansible_cfg),
     ("answer", answer),
@@ -42,6 +43,7 @@ pub const READERS: [(&str, Reader); 17] = [
     ("one_line_text", one_line_text),
     ("refusal", refusal),
     ("request", request),
+    ("sftp_answers", sftp_answers),
     ("ssh_words", ssh_words),
     ("tsh_profile", tsh_profile),
 ];

@@ -6,8 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use natssh_tests::{Files, Plan, Sshd, World, need, until};
+use natssh_tests::{Files, Plan, Sshd, World, need, run, until};
 use natssh_wire::FailureKind;
+use natssh_wire::status::FailureRecord;
 
 /// Files of the proxy's node `worker`.
 fn worker(world: &World) -> Files<'_> {
@@ -279,6 +280,47 @@ fn a_node_without_sftp_is_served_by_commands_and_remembered() {
     drop(put);
     until("its temporary file is gone", || (names(&folder).len() == 3).then_some(()));
     assert_eq!(fs::read(&path).unwrap(), b"new");
+}
+
+/// As PROTOCOL.md says it.
+#[test]
+fn curl_puts_and_gets_files() {
+    need!("ssh", "sshd", "curl");
+    let (world, mut sshd) = ground("Subsystem sftp SFTP", "");
+    let folder = folder(&world);
+    let functions = format!(
+        "ask() {{ printf '{{\"words\": [\"-F\", \"%s\", \"server\"], \"directory\": \"/\", \
+         \"environment\": [[\"HOME\", \"%s\"]], \"path\": \"%s\"}}\\n' $CONFIG $HOME {}/$1; }}; \
+         file() {{ curl -sS --unix-socket $NATSSH_SOCKET \"$@\" http://natssh/v1/file; }}; ",
+        folder.display()
+    );
+    let curl = |script: &str| {
+        let mut shell = world.command("sh");
+        shell.env("CONFIG", world.path().join("config")).args(["-c", &(functions.clone() + script)]);
+        run(shell)
+    };
+    assert_eq!(curl("(ask x; echo hello) | file -T -").ok(), "{}");
+    assert_eq!(fs::read(folder.join("x")).unwrap(), b"hello\n");
+    assert_eq!(curl("ask x | file -X GET -d @-").ok(), "hello\n");
+    assert_eq!(curl("ask empty | file -T -; ask empty | file -X GET -d @-").ok(), "{}");
+    for script in ["ask no/x | file -f -X GET -d @-", "(ask no/x; head -c 9000000 /dev/zero) | file -f -T -"]
+    {
+        let said = curl(script);
+        assert!(said.code == Some(22) && said.stderr.contains("422"), "{said:?}");
+    }
+    fs::write(folder.join("big"), bytes(40_000_000)).unwrap();
+    let begun = folder.join("begun");
+    let cut = format!("ask big | file -X GET --limit-rate 1M -d @- >{}", begun.display());
+    let said = std::thread::scope(|scope| {
+        let said = scope.spawn(|| curl(&cut));
+        until("some of it came", || fs::metadata(&begun).is_ok_and(|file| file.len() > 0).then_some(()));
+        sshd.kill();
+        said.join().expect("no panic")
+    });
+    assert_eq!(said.code, Some(18), "a part is told from the whole: {said:?}");
+    let is_told = |failure: &FailureRecord| failure.message.contains("ended under a file");
+    assert!(world.status().failures.iter().any(is_told), "{:?}", world.status().failures);
+    assert_eq!(names(&folder), ["begun", "big", "empty", "x"]);
 }
 
 #[test]

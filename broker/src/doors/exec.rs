@@ -143,7 +143,12 @@ pub(super) async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T, Failu
         true => bad(format!("the body is longer than {} MiB", EXEC_BODY_LIMIT >> 20)),
         false => bad("the body ends in the middle".into()),
     })?;
-    serde_json::from_slice(&whole.to_bytes()).map_err(|error| {
+    parse(&whole.to_bytes())
+}
+
+/// The call that these bytes are.
+pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(json).map_err(|error| {
         // Not the error's own words: they may quote the caller's environment.
         bad(format!(
             "the body is no call of ssh, as column {} of line {} shows",

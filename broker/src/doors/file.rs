@@ -1,29 +1,37 @@
 //! `PUT /v1/file` and `GET /v1/file`: a file to a node, or of one.
 //!
 //! Who asks for which node is told as for an exec, and settled as ssh would settle it for sftp. Once a session is there
-//! the client is answered 101, and `trip` carries the file.
+//! `trip` carries the file: in frames for programs (`framed`), in bodies for curl (`plain`).
 
-mod client;
+mod framed;
+mod plain;
 mod trip;
 mod unfinished;
 
 use super::exec::{bad, check_upgrade, decide, patience, read, switching};
-use super::local::{Answer, Caller};
+use super::local::{Caller, done};
 use crate::broker::Broker;
 use crate::pool::Use;
 use crate::reach;
 use crate::session::transfer::{BULK, Order};
 use crate::target::Decision;
-use hyper::Request;
-use hyper::body::Incoming;
+use http_body_util::{Either, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::UPGRADE;
+use hyper::{Method, Request, Response};
 use natssh_wire::exec::ExecRequest;
 use natssh_wire::file::{self, FileRequest};
 use natssh_wire::ssh_words::Invocation;
 use natssh_wire::{Failure, FailureKind, Word};
+use plain::{FileBody, Rest};
 use rand::random;
+use rustix::process::Pid;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 use trip::Trip;
+
+/// An answer that may be a file.
+pub(super) type FileAnswer = Response<Either<Full<Bytes>, FileBody>>;
 
 /// What sftp tells ssh beside the user's own words (sftp.c): nothing that the settings forward matters to a file.
 const AS_SFTP: [&str; 5] =
@@ -40,20 +48,64 @@ pub(super) enum Verb {
     Get,
 }
 
-/// Decides about the request, leases a channel for it, and answers; the bytes follow in a task of their own.
+/// Whether a request is for a file, and which way.
+pub(super) fn verb(request: &Request<Incoming>) -> Option<Verb> {
+    match (request.method(), request.uri().path()) {
+        (&Method::PUT, "/v1/file") => Some(Verb::Put),
+        (&Method::GET, "/v1/file") => Some(Verb::Get),
+        _ => None,
+    }
+}
+
+/// Decides about the request, leases a channel for it, and answers.
 pub(super) async fn file(
     broker: &Arc<Broker>,
     place: Arc<Option<OwnedSemaphorePermit>>,
     mut request: Request<Incoming>,
     verb: Verb,
-) -> Result<Answer, Failure> {
+) -> Result<FileAnswer, Failure> {
     broker.open_for_streams()?;
-    check_upgrade(request.headers(), file::UPGRADE)?;
     let process = request.extensions().get::<Caller>().map(|caller| caller.0);
+    let is_framed = request.headers().contains_key(UPGRADE);
+    if is_framed {
+        check_upgrade(request.headers(), file::UPGRADE)?;
+    }
     let upgrade = hyper::upgrade::on(&mut request);
-    let FileRequest { call, path, mode, size } = read(request.into_body()).await?;
+    let body = request.into_body();
+    let (asked, rest) = match is_framed {
+        true => (read(body).await?, None),
+        false => Rest::behind_request(body).await.map(|(asked, rest)| (asked, Some(rest)))?,
+    };
     // From here on a broker that drains waits for it.
-    let counted = broker.count_stream();
+    let kept = (broker.count_stream(), place);
+    let (trip, how) = plan(broker, asked, process, verb).await?;
+    let leased = trip.lease(how).await?;
+    let Some(rest) = rest else {
+        tokio::spawn(async move {
+            if let Ok(upgraded) = upgrade.await {
+                trip.carry(upgraded, leased, how).await;
+            }
+            drop(kept);
+        });
+        return Ok(switching(file::UPGRADE).map(Either::Left));
+    };
+    match verb {
+        Verb::Put => {
+            trip.put_rest(rest, leased, how, kept).await?;
+            Ok(done().map(Either::Left))
+        }
+        Verb::Get => Ok(Response::new(Either::Right(trip.get_all(rest, leased, how, kept).await?))),
+    }
+}
+
+/// What is to be carried where, and how much of a session it wants.
+async fn plan(
+    broker: &Arc<Broker>,
+    asked: FileRequest,
+    process: Option<Pid>,
+    verb: Verb,
+) -> Result<(Arc<Trip>, Use), Failure> {
+    let FileRequest { call, path, mode, size } = asked;
     if path.as_bytes().is_empty() || path.as_bytes().len() > LONGEST_PATH {
         return Err(bad(format!("a path has 1 to {LONGEST_PATH} bytes")));
     }
@@ -70,15 +122,7 @@ pub(super) async fn file(
     };
     let order = Order { path: path.as_bytes().to_vec(), mode, number: random() };
     let caller = reach::Caller::of(&call, process);
-    let trip = Arc::new(Trip { broker: broker.clone(), target, wishes, caller, patience, verb, order });
-    let leased = trip.lease(how).await?;
-    tokio::spawn(async move {
-        if let Ok(upgraded) = upgrade.await {
-            trip.carry(upgraded, leased, how).await;
-        }
-        drop((counted, place));
-    });
-    Ok(switching(file::UPGRADE))
+    Ok((Arc::new(Trip { broker: broker.clone(), target, wishes, caller, patience, verb, order }), how))
 }
 
 /// The call of ssh that sftp would make of those words.

@@ -1,8 +1,9 @@
 //! The local door: HTTP/1.1 on a unix socket, for this user alone.
 
+use super::file::FileAnswer;
 use super::{connect, exec, file, status};
 use crate::broker::{Broker, Phase};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
@@ -109,7 +110,7 @@ async fn answer(
     broker: Arc<Broker>,
     place: Arc<Option<OwnedSemaphorePermit>>,
     request: Request<Incoming>,
-) -> Answer {
+) -> FileAnswer {
     let answered = if place.is_none() {
         let text = format!("the broker serves {CONNECTIONS} connections and takes no more");
         Err(Failure::new(FailureKind::Busy, text).hint("natssh status"))
@@ -117,7 +118,10 @@ async fn answer(
         match check_protocol(
             request.headers().get(PROTOCOL_HEADER).map(|value| value.to_str().unwrap_or_default()),
         ) {
-            Ok(()) => route(&broker, place, request).await,
+            Ok(()) => match file::verb(&request) {
+                Some(verb) => file::file(&broker, place, request, verb).await,
+                None => route(&broker, place, request).await.map(|answer| answer.map(Either::Left)),
+            },
             Err(failure) => Err(failure),
         }
     };
@@ -127,7 +131,7 @@ async fn answer(
         }
         let status =
             StatusCode::from_u16(failure.kind.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        json(status, &failure)
+        json(status, &failure).map(Either::Left)
     });
     response.headers_mut().insert(PROTOCOL_HEADER, HeaderValue::from(PROTOCOL));
     response
@@ -148,8 +152,6 @@ async fn route(
         }
         (&Method::POST, "/v1/exec") => exec::exec(broker, place, request).await,
         (&Method::POST, "/v1/resolve") => exec::resolve(broker, request).await,
-        (&Method::PUT, "/v1/file") => file::file(broker, place, request, file::Verb::Put).await,
-        (&Method::GET, "/v1/file") => file::file(broker, place, request, file::Verb::Get).await,
         (&Method::POST, "/v1/probe") => Ok(json(StatusCode::OK, &status::probe(broker).await)),
         (&Method::POST, "/v1/reload") => status::reload(broker).await.map(|()| done()),
         (&Method::POST, "/v1/retry") => status::retry(broker, request.uri().query()).await.map(|()| done()),
@@ -171,7 +173,7 @@ async fn route(
     }
 }
 
-fn done() -> Answer {
+pub(super) fn done() -> Answer {
     json(StatusCode::OK, &serde_json::json!({}))
 }
 

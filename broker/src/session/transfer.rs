@@ -5,12 +5,16 @@
 //! beside its place and renamed, so that a part of it is never seen; `place` says when that cannot be.
 
 pub mod by_shell;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod get;
 mod packet;
 mod place;
 mod put;
 mod sftp;
 pub mod shell;
+#[cfg(test)]
+mod tests;
 
 pub use get::{Got, get};
 pub use put::{Harm, Unfinished, put, remove};

@@ -379,3 +379,56 @@ impl Fields {
         Ok(attributes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(request: &Request<'_>) -> Vec<u8> {
+        let mut bytes = BytesMut::new();
+        request.encode(7, &mut bytes);
+        bytes.to_vec()
+    }
+
+    #[test]
+    fn requests_are_these_bytes() {
+        let mut init = BytesMut::new();
+        encode_init(&mut init);
+        assert_eq!(&init[..], b"\0\0\0\x05\x01\0\0\0\x03");
+        let open = Request::Open { path: b"/x", how: Opening::New, permissions: 0o644 };
+        assert_eq!(encoded(&open), b"\0\0\0\x17\x03\0\0\0\x07\0\0\0\x02/x\0\0\0\x2a\0\0\0\x04\0\0\x01\xa4");
+        let write = Request::Write { handle: b"h", offset: 258, bytes: b"ab" };
+        assert_eq!(encoded(&write), b"\0\0\0\x18\x06\0\0\0\x07\0\0\0\x01h\0\0\0\0\0\0\x01\x02\0\0\0\x02ab");
+        let replace = encoded(&Request::Replace { from: b"a", to: b"b" });
+        assert_eq!(
+            replace,
+            [
+                b"\0\0\0\x2b\xc8\0\0\0\x07\0\0\0\x18posix-rename@openssh.com".as_slice(),
+                b"\0\0\0\x01a\0\0\0\x01b"
+            ]
+            .concat()
+        );
+    }
+
+    #[test]
+    fn what_openssh_answers_is_understood() {
+        let answer = |bytes: &'static [u8]| decode_answer(Bytes::from_static(bytes));
+        assert_eq!(
+            answer(b"\x65\0\0\0\x07\0\0\0\x02\0\0\0\x0cNo such file\0\0\0\0"),
+            Ok((7, Answer::Status(Status { code: 2, words: Bytes::from_static(b"No such file") })))
+        );
+        let attributes = Attributes { size: Some(5), owner: Some((1, 2)), mode: Some(0o100_644) };
+        assert_eq!(
+            answer(
+                b"\x69\0\0\0\x07\0\0\0\x0f\0\0\0\0\0\0\0\x05\0\0\0\x01\0\0\0\x02\0\0\x81\xa4\0\0\0\0\0\0\0\0"
+            ),
+            Ok((7, Answer::Attributes(attributes)))
+        );
+        assert_eq!(answer(b"\x69\0\0\0\x07\0\0\0\x01"), Err(Nonsense));
+        assert_eq!(answer(b"\x02\0\0\0\x03"), Err(Nonsense));
+        let version = b"\x02\0\0\0\x03\0\0\0\x12limits@openssh.com\0\0\0\x011\0\0\0\x01x\0\0\0\0";
+        let limits = Extensions { limits: true, ..Extensions::default() };
+        assert_eq!(decode_version(Bytes::from_static(version)), Ok(limits));
+        assert_eq!(decode_version(Bytes::from_static(b"\x02\0\0\0\x06")), Err(Nonsense));
+    }
+}
