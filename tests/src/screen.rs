@@ -1,9 +1,9 @@
 //! A program at a terminal: what a person types, what they see, and the state that the terminal is left in.
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{Mode, OFlags, fstat, open};
 use rustix::io::{Errno, read, write};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, getegid, geteuid, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Termios, Winsize, tcgetattr, tcsetwinsize};
 use std::process::{Child, Command, Stdio};
@@ -11,7 +11,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::tools::skip;
 use crate::wait::{until, within};
+
+/// Whether an sshd of this user's cannot give terminals, after having said so: it hands each to the group tty, which only
+/// root may do where the system has not done it already.
+///
+/// # Panics
+/// When that is so and `CI` is `true`.
+#[must_use]
+pub fn lacks_terminals() -> bool {
+    let (_keys, line) = pair();
+    let is_own = fstat(&line).is_ok_and(|stat| stat.st_gid == getegid().as_raw());
+    is_own && !geteuid().is_root() && skip("an ordinary user's sshd has no terminals to give here")
+}
 
 /// A terminal, and a program that it is the controlling terminal of.
 #[derive(Debug)]
@@ -63,12 +76,7 @@ impl Screen {
     /// # Panics
     /// As [`Screen::start`].
     pub fn prepared(command: &Command, prepare: impl FnOnce(&OwnedFd)) -> Self {
-        let keys =
-            openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
-        grantpt(&keys).and_then(|()| unlockpt(&keys)).expect("a terminal of our own");
-        let name = ptsname(&keys, Vec::new()).expect("it has a name");
-        let line = open(name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())
-            .expect("its other end");
+        let (keys, line) = pair();
         resize(&keys, 80, 24);
         prepare(&line);
         let before = State::of(&line);
@@ -245,6 +253,16 @@ impl Drop for Screen {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Where keys go in, and where a program is.
+fn pair() -> (OwnedFd, OwnedFd) {
+    let keys = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
+    grantpt(&keys).and_then(|()| unlockpt(&keys)).expect("a terminal of our own");
+    let name = ptsname(&keys, Vec::new()).expect("it has a name");
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let line = open(name, flags, Mode::empty()).expect("its other end");
+    (keys, line)
 }
 
 fn resize(keys: &OwnedFd, columns: u16, rows: u16) {
