@@ -4,7 +4,7 @@ use crate::config::watch::Login;
 use crate::config::{self, Environment, Settings};
 use crate::failures::{Failures, unix_now};
 use crate::metrics;
-use crate::pool::{Leased, Node, Pool, ToNode, Use, WithoutSftp};
+use crate::pool::{Held, Leased, Node, Pool, ToNode, Use, WithoutSftp};
 use crate::reach::{Caller, Reach};
 use crate::session::{NotOpened, Stores};
 use crate::settings;
@@ -235,6 +235,21 @@ impl Broker {
     ) -> Result<Leased<Node>, NotOpened> {
         let to_node = ToNode::new(&self.reach(), target, wishes, &self.stores, caller);
         self.pool.lease_for(how, target, wishes, to_node, deadline).await
+    }
+
+    /// A session on `target` for what takes no session channel, for `caller`.
+    ///
+    /// # Errors
+    /// Why there is none, by `deadline`.
+    pub async fn hold(
+        &self,
+        target: &Target,
+        wishes: &Wishes,
+        caller: Caller,
+        deadline: Instant,
+    ) -> Result<Held<Node>, NotOpened> {
+        let to_node = ToNode::new(&self.reach(), target, wishes, &self.stores, caller);
+        self.pool.hold(target, wishes, to_node, deadline).await
     }
 
     /// How the port for metrics stands.

@@ -1,6 +1,7 @@
 //! Doors: where requests enter.
 
 mod connect;
+mod control;
 mod exec;
 mod file;
 pub mod local;

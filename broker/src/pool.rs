@@ -22,7 +22,7 @@ mod tests;
 mod without_sftp;
 
 pub use key::Key;
-pub use lease::Leased;
+pub use lease::{Held, Leased};
 pub use ledger::Use;
 pub use line::{Boxed, Counts, Line, Opener};
 pub use node::{Node, ToNode};
@@ -49,6 +49,15 @@ const MOST_WAITING: usize = 1024;
 const FORGOTTEN: Duration = Duration::from_secs(3600);
 /// A lease is tried again so often where sessions were lost or useless: nothing ran.
 const SECOND_TRIES: u32 = 1;
+
+/// When sessions are closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// With their last command.
+    Unused,
+    /// With all that runs on them.
+    Now,
+}
 
 /// The sessions of one broker.
 pub struct Pool<S: Line> {
@@ -100,6 +109,33 @@ impl<S: Line> Pool<S> {
         opener: Arc<dyn Opener<S>>,
         deadline: Instant,
     ) -> Result<Leased<S>, NotOpened> {
+        // A lease has a channel: `hold` is for what wants none.
+        let how = if how == Use::Connection { Use::Shared } else { how };
+        self.obtain(how, target, wishes, opener, deadline).await
+    }
+
+    /// A session to `target`, opened by `opener` if need be, for what takes no session channel.
+    ///
+    /// # Errors
+    /// Why there is none, by `deadline`.
+    pub async fn hold(
+        self: &Arc<Self>,
+        target: &Target,
+        wishes: &Wishes,
+        opener: Arc<dyn Opener<S>>,
+        deadline: Instant,
+    ) -> Result<Held<S>, NotOpened> {
+        self.obtain(Use::Connection, target, wishes, opener, deadline).await.map(Held)
+    }
+
+    async fn obtain(
+        self: &Arc<Self>,
+        how: Use,
+        target: &Target,
+        wishes: &Wishes,
+        opener: Arc<dyn Opener<S>>,
+        deadline: Instant,
+    ) -> Result<Leased<S>, NotOpened> {
         let key = Arc::new(Key { target: target.clone(), way: opener.way() });
         self.look_at_files(&key).await;
         self.look_for_keys(&key).await;
@@ -138,20 +174,37 @@ impl<S: Line> Pool<S> {
     /// Closes the sessions to a host, or all: the next command authenticates afresh, running ones finish, and
     /// refusals are forgotten. Says how many sessions that meant.
     pub fn close(self: &Arc<Self>, host: Option<&str>) -> usize {
-        self.reset(|key| host.is_none_or(|host| key.is_of(host)))
+        self.reset(|key| host.is_none_or(|host| key.is_of(host)), When::Unused)
+    }
+
+    /// How many sessions like those of `wanted` are open and not on their way out.
+    #[must_use]
+    pub fn open_sessions(&self, wanted: &Key) -> usize {
+        let state = self.lock();
+        let alike = state.shelves.values().filter(|shelf| shelf.key.is_like(wanted));
+        alike.flat_map(|shelf| shelf.ledger.entries()).filter(|entry| entry.is_open()).count()
+    }
+
+    /// Closes the sessions like those of `wanted`: with their last command, so that the next one authenticates afresh,
+    /// or at once. Refusals are forgotten. Says how many sessions that meant.
+    pub fn close_like(self: &Arc<Self>, wanted: &Key, when: When) -> usize {
+        self.reset(|key| key.is_like(wanted), when)
     }
 
     /// Closes the sessions whose way is another one now; `way` says which it is.
     pub fn reroute(self: &Arc<Self>, way: impl Fn(&Key) -> bool) {
-        self.reset(|key| !way(key));
+        self.reset(|key| !way(key), When::Unused);
     }
 
-    fn reset(self: &Arc<Self>, which: impl Fn(&Key) -> bool) -> usize {
+    fn reset(self: &Arc<Self>, which: impl Fn(&Key) -> bool, when: When) -> usize {
         let keys: Vec<_> = self.lock().shelves.keys().filter(|key| which(key)).cloned().collect();
         let reset = |key: &Arc<Key>| {
             self.act(key, |shelf, now| {
                 shelf.refused = None;
-                shelf.ledger.reset(now)
+                match when {
+                    When::Unused => shelf.ledger.reset(now),
+                    When::Now => shelf.ledger.close(now),
+                }
             })
         };
         keys.iter().map(reset).sum()
@@ -206,7 +259,7 @@ impl<S: Line> Pool<S> {
     fn too_late(&self, key: &Arc<Key>) -> Failure {
         let state = self.lock();
         let entries = state.shelves.get(key).map_or(&[][..], |shelf| shelf.ledger.entries());
-        let taken = entries.iter().filter(|entry| entry.taken > 0).count();
+        let taken = entries.iter().filter(|entry| entry.in_use() > 0).count();
         let (peer, sessions) = (key.peer(), if taken == 1 { "session" } else { "sessions" });
         let text = match taken {
             0 => format!("{peer} did not answer in time"),

@@ -6,6 +6,7 @@
 
 pub mod alive;
 pub mod exec;
+mod forward;
 mod handshake;
 mod proof;
 mod remember;
@@ -17,6 +18,7 @@ mod trust;
 pub use crate::ssh::{Ended, OpenError, Stores};
 pub use alive::{Alive, Health};
 pub use exec::{Event, Gone, Running};
+pub use forward::Port;
 pub use handshake::{NotOpened, connect_hop};
 pub use proof::Proved;
 

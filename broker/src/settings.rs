@@ -11,6 +11,7 @@ mod account;
 mod ask;
 mod cache;
 mod call;
+mod control;
 mod environment;
 mod expand;
 mod identity;
@@ -27,6 +28,7 @@ use crate::proxy_command::ProxyCommand;
 use crate::reach::Reach;
 use crate::target::{Decision, Target, Way};
 use call::{Around, Call, Hop};
+pub use control::Controlled;
 use expand::Tokens;
 use identity::Identities;
 use lookup::{Found, Lookup, NotFound};
@@ -121,13 +123,19 @@ impl Settings {
             return Err(declined(reason));
         }
         let printed = &found.known.printed;
-        if let Some(reason) = table::demands_real_ssh(printed, &found.basis.usual, road.over, For::Command) {
+        let purpose = meaning.purpose();
+        let wanted_for = if purpose.is_some() { For::Connection } else { For::Command };
+        if let Some(reason) = table::demands_real_ssh(printed, &found.basis.usual, road.over, wanted_for) {
             return Err(declined(reason));
         }
         let wishes = meaning.wishes().map_err(declined)?;
         let mut target = meaning.target(whom.clone(), road.way.clone()).map_err(declined)?;
         self.identities.introduce(&mut target, call, found, reach).await;
-        Ok(Decision::Native(Box::new(target), wishes))
+        let target = Box::new(target);
+        Ok(match purpose {
+            None => Decision::Native(target, wishes),
+            Some(purpose) => Decision::Connection(target, wishes, purpose),
+        })
     }
 
     /// A `[[route]]` of natssh.toml comes first, then ssh's own way, then whatever else natssh knows.

@@ -141,6 +141,8 @@ pub struct Wishes {
     pub terminal: Option<Pty>,
     /// It would have been run at one, had there been one here.
     pub lacks_terminal: bool,
+    /// Nothing of the caller's standard input is wanted: `-n`, `StdinNull`, `-N`.
+    pub no_input: bool,
     /// `LogLevel`: what is said beside the command's own output.
     pub level: LogLevel,
 }
@@ -179,11 +181,22 @@ pub enum Need {
     May,
 }
 
+/// What a call wants of a session that runs nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Purpose {
+    /// `-W`: standard input and output are connected to this port, as the node knows it.
+    Forward(NodeAddr),
+    /// `-N`: that it is there.
+    Nothing,
+}
+
 /// What becomes of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// natssh runs it.
     Native(Box<Target>, Wishes),
+    /// natssh has the session for it; nothing is run.
+    Connection(Box<Target>, Wishes, Purpose),
     /// The real ssh has to.
     RealSsh {
         /// Why, for `-v`: lower case, no full stop.

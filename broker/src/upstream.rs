@@ -20,6 +20,7 @@ mod trust;
 pub use bastion::Bastion;
 pub use command::{Around, Command, Lines, Pipes, Process, Processes};
 pub use direct::{Direct, OpenStream};
+pub(crate) use forward::refused;
 pub use hop::{Hop, HopMeans};
 pub use raw::Raw;
 pub use sets::Identities;

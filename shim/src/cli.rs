@@ -60,6 +60,20 @@ pub(crate) enum Command {
         #[arg(value_name = "HOST", trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<OsString>,
     },
+    /// Copy files by the real scp, on the sessions that are kept: `scp -S natssh`.
+    #[command(disable_help_flag = true)]
+    Scp {
+        /// As for scp.
+        #[arg(value_name = "FILE", value_hint = ValueHint::FilePath, trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
+    },
+    /// Transfer files by the real sftp, on the sessions that are kept: `sftp -S natssh`.
+    #[command(disable_help_flag = true)]
+    Sftp {
+        /// As for sftp.
+        #[arg(value_name = "HOST", value_hint = ValueHint::Hostname, trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
+    },
     /// Start, stop and look after the broker.
     Broker {
         #[command(subcommand)]

@@ -34,11 +34,11 @@ const ANSWER: Duration = Duration::from_secs(600);
 const HANDOVER: Duration = Duration::from_secs(10);
 
 /// Where the command's input comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stdin {
     /// The caller's.
     Callers,
-    /// `-n`: /dev/null.
+    /// Nowhere, as with `-n`: what stands there is left for others.
     Null,
 }
 
@@ -57,9 +57,10 @@ pub(crate) fn run(words: &[Word], stdin: Stdin, voice: &Voice) -> Outcome {
     let told = request.terminal.as_ref().map(|terminal| terminal.size);
     let ran = ask(&encode_exec(&request)).and_then(|answer| match answer {
         Answer::Resolution(resolution) => Ok(Outcome::RealSsh(resolution)),
-        Answer::Frames(socket, granted) => {
-            let keyboard = granted.map(|granted| (granted, told.unwrap_or_default()));
-            carry(socket, keyboard, stdin, voice).map(|end| Outcome::Ended(leave(&end, voice)))
+        Answer::Frames { socket, terminal, stdin: wanted } => {
+            let keyboard = terminal.map(|granted| (granted, told.unwrap_or_default()));
+            let ended = carry(socket, keyboard, stdin.max(wanted), voice);
+            ended.map(|end| Outcome::Ended(leave(&end, voice)))
         }
     });
     ran.unwrap_or_else(|failure| {
@@ -72,14 +73,14 @@ pub(crate) fn run(words: &[Word], stdin: Stdin, voice: &Voice) -> Outcome {
 pub(crate) fn resolve(words: &[Word]) -> Result<Resolution, Failure> {
     match ask(&encode_resolve(&request(words)))? {
         Answer::Resolution(resolution) => Ok(resolution),
-        Answer::Frames(..) => {
+        Answer::Frames { .. } => {
             Err(Failure::new(FailureKind::Protocol, "the broker runs what it was only asked about"))
         }
     }
 }
 
 /// What this process was given.
-fn request(words: &[Word]) -> ExecRequest {
+pub(crate) fn request(words: &[Word]) -> ExecRequest {
     let directory = std::env::current_dir().map_or_else(|_| "/".into(), |path| path.into_os_string().into());
     ExecRequest {
         words: words.to_vec(),
@@ -97,8 +98,14 @@ fn request(words: &[Word]) -> ExecRequest {
 
 /// What the broker answers that refuses nothing.
 enum Answer {
-    /// 101, and the terminal that the command is at.
-    Frames(OwnedFd, Option<Granted>),
+    /// 101.
+    Frames {
+        socket: OwnedFd,
+        /// The terminal that the command is at.
+        terminal: Option<Granted>,
+        /// What the settings want of standard input: more than the words say.
+        stdin: Stdin,
+    },
     /// 200.
     Resolution(Resolution),
 }
@@ -113,7 +120,11 @@ fn answer(call: Call, request: &[u8], deadline: Instant) -> Result<Answer, Misse
     let head = call.ask(request, deadline)?;
     check_version(&head).map_err(Missed::Failed)?;
     match head.status {
-        101 => call.into_stream().map(|socket| Answer::Frames(socket, head.terminal)).map_err(Missed::Failed),
+        101 => {
+            let stdin = if head.no_stdin { Stdin::Null } else { Stdin::Callers };
+            let socket = call.into_stream().map_err(Missed::Failed)?;
+            Ok(Answer::Frames { socket, terminal: head.terminal, stdin })
+        }
         200 => {
             let body = call.body(&head, deadline).map_err(Missed::Failed)?;
             let resolution = serde_json::from_slice(&body).map_err(|e| Missed::Failed(odd(&e)))?;

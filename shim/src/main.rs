@@ -9,6 +9,7 @@ mod broker;
 mod call;
 mod cli;
 mod completions;
+mod control;
 mod exec;
 mod pass_fd;
 mod personality;
@@ -23,6 +24,7 @@ mod ssh;
 mod start;
 mod status;
 mod table;
+mod tool;
 mod voice;
 mod watch;
 mod why;
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
     let all: Vec<OsString> = std::env::args_os().collect();
     let words = match personality::of(&all) {
         Personality::Ssh(words) => return ssh::run(words),
+        Personality::Tool(tool, words) => return tool::run(tool, words),
         Personality::Natssh(words) => words,
     };
     let named = std::iter::once(OsStr::new("natssh")).chain(words.iter().map(OsString::as_os_str));
@@ -68,6 +71,8 @@ fn main() -> ExitCode {
         Command::Identities { words } => Err(program::become_broker("identities", &words)),
         Command::Completions { shell } => completions::run(shell),
         Command::Config { words } => Err(program::become_broker("config", &words)),
+        Command::Scp { words } => return tool::run("scp", &words),
+        Command::Sftp { words } => return tool::run("sftp", &words),
         Command::Ssh { words } => return ssh::run(&words),
     };
     done.unwrap_or_else(|failure| complain(&failure, 1))

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// The words that no host can be named by without `natssh ssh` before it: the subcommands.
-const RESERVED: [&str; 12] = [
+const RESERVED: [&str; 14] = [
     "broker",
     "completions",
     "config",
@@ -17,7 +17,9 @@ const RESERVED: [&str; 12] = [
     "identities",
     "proxy",
     "retry",
+    "scp",
     "sessions",
+    "sftp",
     "ssh",
     "ssh-config",
     "status",
@@ -34,7 +36,12 @@ pub(crate) enum Personality<'w> {
     Natssh(&'w [OsString]),
     /// ssh, with its options, the host and the command.
     Ssh(&'w [OsString]),
+    /// One of ssh's tools, which is to start natssh where it would start ssh, with its own words.
+    Tool(&'static str, &'w [OsString]),
 }
+
+/// Of OpenSSH's tools, those that start an ssh and can be told which.
+const TOOLS: [&str; 2] = ["scp", "sftp"];
 
 /// Decides by all words of the process, its own name the first.
 pub(crate) fn of(all: &[OsString]) -> Personality<'_> {
@@ -42,16 +49,22 @@ pub(crate) fn of(all: &[OsString]) -> Personality<'_> {
     let first = words.first().map(OsString::as_os_str);
     if is_named_ssh(Path::new(name)) {
         return match first {
-            Some(word) if word == NATSSH => Personality::Natssh(&words[1..]),
+            Some(word) if word == NATSSH => of_natssh(&words[1..]),
             _ => Personality::Ssh(words),
         };
     }
     match first {
         Some(word) if word == "ssh" => Personality::Ssh(&words[1..]),
-        Some(word) if is_for_natssh(word) => Personality::Natssh(words),
+        Some(word) if is_for_natssh(word) => of_natssh(words),
         Some(_) => Personality::Ssh(words),
         None => Personality::Natssh(words),
     }
+}
+
+/// By the first word, a subcommand. Those of tools are not looked at: every word of theirs is passed on.
+fn of_natssh(words: &[OsString]) -> Personality<'_> {
+    let tool = TOOLS.into_iter().find(|tool| words.first().is_some_and(|word| word == *tool));
+    tool.map_or(Personality::Natssh(words), |tool| Personality::Tool(tool, &words[1..]))
 }
 
 /// Whether a program of this path takes itself for ssh.
@@ -108,6 +121,15 @@ mod tests {
         ] {
             assert_eq!(of(&words(text)), Personality::Natssh(&words(natssh)), "{text}");
         }
+        for (text, tool, rest) in [
+            ("natssh scp -- a web:", "scp", "-- a web:"),
+            ("natssh sftp --help", "sftp", "--help"),
+            ("ssh --natssh sftp web", "sftp", "web"),
+            ("natssh scp", "scp", ""),
+        ] {
+            assert_eq!(of(&words(text)), Personality::Tool(tool, &words(rest)), "{text}");
+        }
+        assert_eq!(of(&words("natssh ssh scp")), Personality::Ssh(&words("scp")));
         assert_eq!(of(&[]), Personality::Natssh(&[]));
     }
 

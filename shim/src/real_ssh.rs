@@ -49,7 +49,8 @@ pub(crate) fn become_it(words: &[Word], through: Through) -> Failure {
         .hint(format!("export {VARIABLE}=/path/of/ssh"))
 }
 
-fn own_file() -> Result<PathBuf, Failure> {
+/// This program's own file, past every link.
+pub(crate) fn own_file() -> Result<PathBuf, Failure> {
     std::env::current_exe()
         .map_err(|error| Failure::new(FailureKind::Internal, format!("find natssh's own file: {error}")))
 }

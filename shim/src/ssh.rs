@@ -5,6 +5,7 @@
 //! same words, before anything has run on the node.
 
 use crate::UNREACHABLE;
+use crate::control;
 use crate::exec::{self, Outcome, Stdin};
 use crate::real_ssh::{Through, become_it};
 use crate::voice::Voice;
@@ -28,6 +29,9 @@ pub(crate) fn run(words: &[OsString]) -> ExitCode {
     let Ok(voice) = voice(&call) else {
         return hand_over(&words, Through::ItsOwnWay, &Voice::default());
     };
+    if let Some(control) = call.control() {
+        return control::run(control, &words, &voice);
+    }
     let Some(demand) = call.demands_real_ssh() else {
         let stdin = if call.stdin_is_null() { Stdin::Null } else { Stdin::Callers };
         return match exec::run(&words, stdin, &voice) {

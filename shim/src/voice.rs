@@ -30,6 +30,11 @@ impl Voice {
         }
     }
 
+    /// What ssh says however quiet it was told to be.
+    pub(crate) fn always(&self, line: &str) {
+        self.say(&one_line(line));
+    }
+
     /// What ssh says of what went wrong, where its words are known.
     pub(crate) fn error(&self, line: &str) {
         if self.level >= LogLevel::Error {

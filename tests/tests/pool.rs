@@ -1,34 +1,20 @@
 //! Commands on sessions that the broker keeps: few authentications, no limit of sshd's ever met, and no session
 //! that is worse than none.
 
+use natssh_tests::server::ACCEPTED;
 use natssh_tests::wait::within;
-use natssh_tests::{Plan, Running, Said, Sshd, World, need, run, until};
+use natssh_tests::{Plan, Running, Said, Server, Sshd, World, need, run, until};
 use natssh_wire::status::{Session, SessionState};
 use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// What sshd writes, at the level VERBOSE, for each authentication that succeeded.
-const ACCEPTED: &str = "Accepted publickey";
-/// The same for one that did not.
+/// What sshd writes, at the level VERBOSE, for each authentication that failed.
 const REFUSED: &str = "Failed publickey";
 
 /// A broker that reaches a listening sshd directly. These lines are for sshd's configuration.
 fn ground(lines: &str) -> (World, Sshd) {
-    let world = Plan::new().without_broker().start();
-    let sshd = world.listening_sshd(&world.user_ca(), lines);
-    world.write_config("[[route]]\nhosts = [\"127.0.0.1\"]\nupstream = \"direct\"\n");
-    let config = format!(
-        "Host server\n  HostName 127.0.0.1\n  Port {}\n  User {}\n  IdentityFile {key}\n  CertificateFile {key}-cert.pub\n  \
-         IdentitiesOnly yes\n  IdentityAgent none\n  BatchMode yes\n  UserKnownHostsFile {}\n  GlobalKnownHostsFile none\n  \
-         StrictHostKeyChecking accept-new\n  UpdateHostKeys no\n",
-        sshd.address().port(),
-        world.login(),
-        world.path().join("known").display(),
-        key = world.credentials.openssh_key().display(),
-    );
-    fs::write(world.path().join("config"), config).expect("our own folder");
-    world.start_broker();
+    let Server { world, sshd } = Server::start(lines);
     (world, sshd)
 }
 

@@ -92,11 +92,11 @@ fn reasons_go_where_ssh_logs() {
     need!("ssh", "sshd");
     let world = world();
     let log = world.path().join("log").display().to_string();
-    let said = run(natssh_with_config(&world, &["-vE", &log, "-oProxyCommand=false", "-N", "worker"]));
+    let said = run(natssh_with_config(&world, &["-vE", &log, "-oProxyCommand=false", "-A", "worker"]));
     assert_eq!(said.unreachable(), "");
     let log = fs::read_to_string(log).unwrap();
-    assert!(log.starts_with("debug1: natssh: the real ssh runs this: -N runs nothing"), "{log}");
-    let quiet = run(natssh_with_config(&world, &["-q", "-oProxyCommand=false", "-N", "worker"]));
+    assert!(log.starts_with("debug1: natssh: the real ssh runs this: -A forwards the agent"), "{log}");
+    let quiet = run(natssh_with_config(&world, &["-q", "-oProxyCommand=false", "-A", "worker"]));
     assert_eq!(quiet.unreachable(), "");
 }
 
@@ -125,10 +125,10 @@ fn a_way_that_the_caller_names_holds() {
     need!("ssh", "sshd");
     let world = world();
     let own = "-oProxyCommand=echo mine >&2; exit 1";
-    let said = run(natssh_with_config(&world, &[own, "-N", "worker"]));
+    let said = run(natssh_with_config(&world, &[own, "-A", "worker", "true"]));
     assert!(said.unreachable().starts_with("mine\n"), "{}", said.stderr);
     // The jump is refused by our own ssh before anything is dialled: it would be a loop.
-    let said = run(natssh_with_config(&world, &["-J", "worker", "-N", "worker"]));
+    let said = run(natssh_with_config(&world, &["-J", "worker", "-A", "worker", "true"]));
     assert!(said.unreachable().contains("jumphost loop"), "{}", said.stderr);
     assert_eq!(world.upstream().streams_total, 0);
 }

@@ -7,6 +7,7 @@
 pub(super) mod batch;
 mod call;
 pub(super) mod frames;
+mod hold;
 mod pump;
 mod stdin;
 #[cfg(test)]
@@ -17,15 +18,17 @@ mod unheard;
 use super::connect::current_reach;
 use super::local::{Answer, Caller, json};
 use crate::broker::Broker;
+use crate::pool::{Held, Leased, Node};
 use crate::reach;
 use crate::session::NotOpened;
 use crate::target::{Decision, Target, Wishes};
 use call::Call;
+use hold::Hold;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
 use hyper::{Request, Response, StatusCode};
-use natssh_wire::exec::{self, EXEC_BODY_LIMIT, ExecRequest, Resolution};
+use natssh_wire::exec::{self, EXEC_BODY_LIMIT, ExecRequest, NO_STDIN, Resolution, STDIN_HEADER};
 use natssh_wire::terminal::{self, Granted};
 use natssh_wire::{Failure, FailureKind};
 use serde::de::DeserializeOwned;
@@ -41,6 +44,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// And at most.
 const MOST_PATIENCE: Duration = Duration::from_secs(300);
 
+/// What a call has got.
+enum Got {
+    /// A place on a session, to run something.
+    Channel(Leased<Node>),
+    /// A session, to run nothing.
+    Session(Held<Node>),
+}
+
 /// Decides about the call, leases a channel for it, and answers; the bytes follow in a task of their own.
 pub(super) async fn exec(
     broker: &Arc<Broker>,
@@ -55,16 +66,21 @@ pub(super) async fn exec(
     let asked: ExecRequest = read(request.into_body()).await?;
     // From here on a broker that drains waits for it.
     let counted = broker.count_stream();
-    let (target, wishes) = match decide(broker, &asked).await? {
-        Decision::Native(target, wishes) => (target, wishes),
+    let (target, wishes, purpose) = match decide(broker, &asked).await? {
+        Decision::Native(target, wishes) => (target, wishes, None),
+        Decision::Connection(target, wishes, purpose) => (target, wishes, Some(purpose)),
         Decision::RealSsh { reason, tunnel, host, port, user } => {
             return Ok(real_ssh(reason, tunnel, host, port, user));
         }
     };
     let deadline = begun + patience(asked.timeout_ms, &wishes);
     let caller = reach::Caller::of(&asked, process);
-    let leased = match broker.lease(&target, &wishes, caller.clone(), deadline).await {
-        Ok(leased) => leased,
+    let got = match &purpose {
+        None => broker.lease(&target, &wishes, caller.clone(), deadline).await.map(Got::Channel),
+        Some(_) => broker.hold(&target, &wishes, caller.clone(), deadline).await.map(Got::Session),
+    };
+    let got = match got {
+        Ok(got) => got,
         Err(NotOpened::Failed(failure)) => return Err(failure),
         Err(NotOpened::RealSsh(reason)) => {
             let Target { host, port, user, .. } = *target;
@@ -74,15 +90,23 @@ pub(super) async fn exec(
     };
     let terminal = wishes.terminal.as_ref().map(|pty| Granted { escape: pty.escape }.to_header());
     let terminal = terminal.and_then(|value| HeaderValue::try_from(value).ok());
+    let no_input = wishes.no_input;
     let call = Call { broker: broker.clone(), target, wishes, caller, deadline };
     tokio::spawn(async move {
-        if let Ok(upgraded) = upgrade.await {
-            call.carry(upgraded, leased).await;
+        match (upgrade.await, got, purpose) {
+            (Ok(upgraded), Got::Channel(leased), _) => call.carry(upgraded, leased).await,
+            (Ok(upgraded), Got::Session(held), Some(purpose)) => {
+                Hold { call, purpose }.carry(upgraded, held).await;
+            }
+            _ => {}
         }
         drop((counted, place));
     });
     let mut answer = switching(exec::UPGRADE);
     terminal.map(|value| answer.headers_mut().insert(terminal::HEADER, value));
+    if no_input {
+        answer.headers_mut().insert(STDIN_HEADER, HeaderValue::from_static(NO_STDIN));
+    }
     Ok(answer)
 }
 
@@ -100,7 +124,7 @@ pub(super) async fn resolve(broker: &Arc<Broker>, request: Request<Incoming>) ->
     broker.open_for_streams()?;
     let asked: ExecRequest = read(request.into_body()).await?;
     Ok(match decide(broker, &asked).await? {
-        Decision::Native(target, _) => {
+        Decision::Native(target, _) | Decision::Connection(target, ..) => {
             let Target { host, port, user, .. } = *target;
             json(StatusCode::OK, &Resolution { native: true, reason: None, tunnel: false, host, port, user })
         }

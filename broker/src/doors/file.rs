@@ -112,6 +112,7 @@ async fn plan(
     let call = as_sftp(call)?;
     let (target, wishes) = match decide(broker, &call).await? {
         Decision::Native(target, wishes) => (target, wishes),
+        Decision::Connection(..) => return Err(bad("a call with -N or -W carries no file".into())),
         Decision::RealSsh { reason, host, .. } => return Err(needs_ssh(&reason, &host)),
     };
     let patience = patience(call.timeout_ms, &wishes);

@@ -1,7 +1,7 @@
 //! The local door: HTTP/1.1 on a unix socket, for this user alone.
 
 use super::file::FileAnswer;
-use super::{connect, exec, file, status};
+use super::{connect, control, exec, file, status};
 use crate::broker::{Broker, Phase};
 use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
@@ -152,6 +152,7 @@ async fn route(
         }
         (&Method::POST, "/v1/exec") => exec::exec(broker, place, request).await,
         (&Method::POST, "/v1/resolve") => exec::resolve(broker, request).await,
+        (&Method::POST, "/v1/control") => control::control(broker, request).await,
         (&Method::POST, "/v1/probe") => Ok(json(StatusCode::OK, &status::probe(broker).await)),
         (&Method::POST, "/v1/reload") => status::reload(broker).await.map(|()| done()),
         (&Method::POST, "/v1/retry") => status::retry(broker, request.uri().query()).await.map(|()| done()),

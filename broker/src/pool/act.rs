@@ -104,14 +104,17 @@ impl<S: Line> Shelf<S> {
                 let to = self.waiting.remove(&who)?;
                 let kept = self.kept.get_mut(&place.session)?;
                 let claim = Claim { place, to };
-                if place.on == On::New {
-                    return Some(Deed::OpenFor(kept.session.clone(), claim));
+                let hand = |to, channel| {
+                    let line = kept.session.clone();
+                    Some(Deed::Hand(to, Leased::new(pool, &self.key, place.session, line, channel)))
+                };
+                match place.on {
+                    On::New => return Some(Deed::OpenFor(kept.session.clone(), claim)),
+                    On::Nothing => return hand(claim.to, None),
+                    On::Ahead => {}
                 }
                 match std::mem::replace(&mut kept.ahead, Ahead::None) {
-                    Ahead::Open(channel) if !S::is_closed(&channel) => {
-                        let line = kept.session.clone();
-                        Some(Deed::Hand(claim.to, Leased::new(pool, &self.key, place.session, line, channel)))
-                    }
+                    Ahead::Open(channel) if !S::is_closed(&channel) => hand(claim.to, Some(channel)),
                     Ahead::Pending(number) => {
                         self.claims.insert(number, claim);
                         None

@@ -20,7 +20,7 @@ impl<S: Line> Pool<S> {
         let answer = match opened {
             Ok(channel) => {
                 self.act(key, |shelf, now| ((), shelf.ledger.answered(place, now)));
-                Ok(Leased::new(self, key, place.session, line, channel))
+                Ok(Leased::new(self, key, place.session, line, Some(channel)))
             }
             Err(OpenError::NoChannel(said)) => {
                 let refusal = self.act(key, |shelf, now| {

@@ -20,6 +20,18 @@ impl Key {
         self.target.peer()
     }
 
+    /// Whether sessions of both are the same to whoever asks for one by its words: what ssh would try where no key was
+    /// accepted, as `BatchMode` decides, made no difference to a session that is open.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        let alike = |key: &Self| {
+            let mut key = key.clone();
+            key.target.proof.other_ways.clear();
+            key
+        };
+        self == other || alike(self) == alike(other)
+    }
+
     /// Whether a person means this node: by the name that was typed, or by the one it stands for.
     #[must_use]
     pub fn is_of(&self, host: &str) -> bool {

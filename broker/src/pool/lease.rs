@@ -1,4 +1,4 @@
-//! A channel that somebody was granted.
+//! A channel that somebody was granted, or a session without one.
 
 use super::Pool;
 use super::key::Key;
@@ -13,7 +13,19 @@ pub struct Leased<S: Line> {
     key: Arc<Key>,
     session: SessionId,
     line: Arc<S>,
+    /// None for [`Held`].
     channel: Option<S::Channel>,
+}
+
+/// A session that takes nothing from `MaxSessions`: for a forwarded port, or to be kept. Dropping it gives it back.
+pub struct Held<S: Line>(pub(super) Leased<S>);
+
+impl<S: Line> Held<S> {
+    /// The session.
+    #[must_use]
+    pub fn session(&self) -> &Arc<S> {
+        &self.0.line
+    }
 }
 
 impl<S: Line> Leased<S> {
@@ -22,9 +34,9 @@ impl<S: Line> Leased<S> {
         key: &Arc<Key>,
         session: SessionId,
         line: Arc<S>,
-        channel: S::Channel,
+        channel: Option<S::Channel>,
     ) -> Self {
-        Self { pool: pool.clone(), key: key.clone(), session, line, channel: Some(channel) }
+        Self { pool: pool.clone(), key: key.clone(), session, line, channel }
     }
 
     /// The session that it is a channel of.
@@ -49,16 +61,18 @@ impl<S: Line> Deref for Leased<S> {
     type Target = S::Channel;
 
     fn deref(&self) -> &S::Channel {
-        // Taken only by `drop`.
+        // Taken only by `drop`, and `Held` hides a lease that has none.
         self.channel.as_ref().expect("a lease has its channel until it is dropped")
     }
 }
 
 impl<S: Line> Drop for Leased<S> {
     fn drop(&mut self) {
-        let Some(channel) = self.channel.take() else { return };
         let (pool, key, session, line) =
             (self.pool.clone(), self.key.clone(), self.session, self.line.clone());
+        let Some(channel) = self.channel.take() else {
+            return pool.act(&key, |shelf, now| ((), shelf.ledger.let_go(session, now)));
+        };
         let closed = S::is_closed(&channel);
         drop(channel);
         if line.ended().borrow().is_some() {

@@ -39,12 +39,14 @@ pub(super) const AHEAD_ON_TELEPORT: Duration = Duration::from_secs(5);
 pub(super) type WaiterId = u64;
 
 /// How a session is used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Use {
     /// Beside others.
     Shared,
     /// Alone, where that can be had: bulk would slow its neighbours.
     Alone,
+    /// The connection itself, for a forwarded port or for nothing at all: `MaxSessions` does not count these.
+    Connection,
 }
 
 /// Which channel a command runs on.
@@ -54,6 +56,8 @@ pub(super) enum On {
     New,
     /// The one that was opened ahead of need; its confirmation may still be under way.
     Ahead,
+    /// None: [`Use::Connection`] takes no place.
+    Nothing,
 }
 
 /// A place on a session.
@@ -74,7 +78,8 @@ pub(super) struct Place {
 pub(super) enum Command {
     /// Authenticate a session; answered by [`Ledger::opened`] or [`Ledger::not_opened`].
     Open(SessionId),
-    /// Who waited has a place; ends with [`Ledger::refused`] or [`Ledger::closed`].
+    /// Who waited has a place; ends with [`Ledger::refused`] or [`Ledger::closed`], and one on [`On::Nothing`] with
+    /// [`Ledger::let_go`].
     Grant(WaiterId, Place),
     /// Open a channel ahead of need; ends with [`Ledger::ahead_refused`] or [`Ledger::ahead_closed`], unless
     /// it is granted.
@@ -176,7 +181,8 @@ impl Ledger {
         if failed.generation == self.generation {
             if self.entries.iter().any(Entry::will_take_more) {
                 self.not_before = Some(now + PAUSE);
-                self.waiting.iter_mut().for_each(|(_, how)| *how = Use::Shared);
+                let alone = self.waiting.iter_mut().filter(|(_, how)| *how == Use::Alone);
+                alone.for_each(|(_, how)| *how = Use::Shared);
             } else if !self.is_opening() {
                 return self.waiting.drain(..).map(|(who, _)| Command::Fail(who)).collect();
             }
@@ -252,6 +258,14 @@ impl Ledger {
         self.settle(now)
     }
 
+    /// Somebody who had the connection of that session lets go of it.
+    pub(super) fn let_go(&mut self, id: SessionId, now: Instant) -> Vec<Command> {
+        if let Some(entry) = self.entry(id) {
+            entry.let_go(now);
+        }
+        self.settle(now)
+    }
+
     /// A session answers, or has not for a while; says whether that is news.
     pub(super) fn answers(&mut self, id: SessionId, answers: bool, now: Instant) -> (bool, Vec<Command>) {
         let news = self.entry(id).is_some_and(|entry| entry.answers(answers));
@@ -288,6 +302,16 @@ impl Ledger {
         let meant = self.entries.iter().filter(|entry| entry.health != Health::Draining).count();
         self.entries.iter_mut().for_each(Entry::drain);
         (meant, self.settle(now))
+    }
+
+    /// The same at once, whatever runs. Says how many sessions that meant.
+    pub(super) fn close(&mut self, now: Instant) -> (usize, Vec<Command>) {
+        let meant = self.entries.len();
+        let (_, mut commands) = self.reset(now);
+        // One that is being opened is closed when it is.
+        let closed = self.entries.extract_if(.., |entry| entry.health != Health::Opening);
+        commands.extend(closed.map(|entry| Command::Close(entry.id)));
+        (meant, commands)
     }
 
     /// Nothing new at all; who waits is told.
@@ -355,7 +379,7 @@ impl Ledger {
         }
         commands.extend(self.entries.iter_mut().filter_map(Entry::catch_up));
         self.entries.retain(|entry| {
-            let over = entry.health == Health::Draining && entry.taken == 0;
+            let over = entry.health == Health::Draining && entry.in_use() == 0;
             if over {
                 commands.push(Command::Close(entry.id));
             }

@@ -1,11 +1,11 @@
 //! The real thing: sessions to nodes, over whatever stream a route gives.
 
-use super::lease::Leased;
+use super::lease::{Held, Leased};
 use super::line::{Boxed, Counts, Line, Opener};
 use crate::reach::{Caller, Opened, Reach, Way};
-use crate::session::{Alive, Ended, Gone, Health, NotOpened, OpenError, Running, Session, Stores};
+use crate::session::{Alive, Ended, Gone, Health, NotOpened, OpenError, Port, Running, Session, Stores};
 use crate::target::{Target, Wishes};
-use natssh_wire::{Failure, FailureKind};
+use natssh_wire::{Failure, FailureKind, NodeAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use tokio::sync::watch;
@@ -77,6 +77,24 @@ impl Node {
     pub fn warning(&self) -> Option<&str> {
         let warning = self.session.warning()?;
         (!self.has_warned.swap(true, Relaxed)).then_some(warning)
+    }
+}
+
+impl Held<Node> {
+    /// Has the node connect to `node`, as the node knows it.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; never `Refused`.
+    pub async fn port(&self, node: NodeAddr) -> Result<Port, OpenError> {
+        self.session().session.port(node).await
+    }
+
+    /// Waits for the session's end, and says why it ended.
+    pub async fn ended(&self) -> Arc<str> {
+        let mut ended = self.session().session.ended();
+        let reason = ended.wait_for(Option::is_some).await.ok();
+        let reason = reason.and_then(|ended| ended.as_ref().map(|ended| ended.reason.clone()));
+        reason.unwrap_or_else(|| "it was closed".into())
     }
 }
 

@@ -106,7 +106,8 @@ impl<S: Line> Pool<S> {
 
     fn lost(self: &Arc<Self>, key: &Arc<Key>, id: SessionId, reason: &str) {
         let kept = self.act(key, |shelf, now| {
-            let taken = shelf.ledger.entries().iter().find(|entry| entry.id == id).map(|entry| entry.taken);
+            let taken =
+                shelf.ledger.entries().iter().find(|entry| entry.id == id).map(|entry| entry.in_use());
             if let Some(running) = taken {
                 tracing::info!(peer = key.peer(), session = id, running, reason, "session ended");
             }

@@ -44,7 +44,7 @@ impl<S: Line> Shelf<S> {
         status::Session {
             opened_at: kept.map(|kept| kept.opened_at),
             idle_seconds: entry.unused_since().map(|since| now.saturating_duration_since(since).as_secs()),
-            channels: entry.taken.into(),
+            channels: entry.in_use().into(),
             channels_total: entry.total,
             round_trip_ms: round_trip.map(|time| time.as_secs_f64() * 1000.0),
             bytes_to_node: to_node,

@@ -1,5 +1,7 @@
 //! A call of ssh as far as the settings go: what `ssh -G` is asked, and what the words say beside it.
 
+use super::printed::Printed;
+use natssh_wire::NodeAddr;
 use natssh_wire::exec::{ExecRequest, Terminals};
 use natssh_wire::ssh_words::Invocation;
 use natssh_wire::terminal::Terminal;
@@ -17,6 +19,8 @@ pub(super) struct Call {
     pub(super) command: Option<Vec<u8>>,
     /// `-s`.
     pub(super) is_subsystem: bool,
+    /// `-W`.
+    pub(super) forward: Option<NodeAddr>,
     /// `-n`.
     pub(super) stdin_is_null: bool,
     /// The words name a login.
@@ -44,6 +48,7 @@ impl Call {
         Some(Self {
             typed: String::from_utf8(destination.host.clone()).ok()?,
             is_subsystem: invocation.is_subsystem(),
+            forward: invocation.stdio_forward(),
             stdin_is_null: invocation.stdin_is_null(),
             names_a_login: invocation.login().is_some(),
             names_a_port: invocation.has('p')
@@ -55,6 +60,11 @@ impl Call {
             words,
             terminals,
         })
+    }
+
+    /// Whether nothing of standard input is wanted: by `-n`, which is not asked about, or by `StdinNull`.
+    pub(super) fn reads_nothing(&self, printed: &Printed) -> bool {
+        self.stdin_is_null || matches!(printed.one("stdinnull"), Some("yes" | "true"))
     }
 
     /// A hop of ProxyJump, as ssh itself would call it: of this call's own options only `-F` goes on.
@@ -70,6 +80,7 @@ impl Call {
             typed: hop.host.clone(),
             command: None,
             is_subsystem: false,
+            forward: None,
             stdin_is_null: true,
             names_a_login: hop.user.is_some(),
             names_a_port: hop.port.is_some(),

@@ -7,7 +7,7 @@ use super::environment;
 use super::expand::{Inexpandable, Tokens};
 use super::printed::Printed;
 use super::terminal::{self, Asked};
-use crate::target::{Algorithms, Proof, Run, Strict, Target, Trust, Way, Wishes};
+use crate::target::{Algorithms, Proof, Purpose, Run, Strict, Target, Trust, Way, Wishes};
 use natssh_wire::ssh_words::LogLevel;
 use natssh_wire::word::Word;
 use std::path::PathBuf;
@@ -104,6 +104,11 @@ impl Meaning<'_> {
             _ => positive("controlpersist").map(|keep| keep.min(FOR_EVER)),
         };
         let asked = terminal::asked(self.call, self.around, self.printed)?;
+        let purpose = self.purpose();
+        let run = match purpose {
+            Some(_) => Run::default(),
+            None => self.run()?,
+        };
         Ok(Wishes {
             connect_timeout: positive("connecttimeout"),
             alive: positive("serveraliveinterval").zip(count.filter(|count: &u32| *count > 0)),
@@ -113,27 +118,43 @@ impl Meaning<'_> {
                 self.printed.all("sendenv"),
                 self.printed.all("setenv"),
             ),
-            run: self.run()?,
+            run,
             lacks_terminal: asked == Asked::Lacking,
             terminal: match asked {
                 Asked::For(pty) => Some(pty),
                 Asked::Lacking | Asked::No => None,
             },
+            no_input: self.call.reads_nothing(self.printed) || purpose == Some(Purpose::Nothing),
             level: self.printed.one("loglevel").and_then(LogLevel::named).unwrap_or_default(),
         })
+    }
+
+    /// What the session is wanted for, where nothing is run on it.
+    pub(super) fn purpose(&self) -> Option<Purpose> {
+        match &self.call.forward {
+            Some(node) => Some(Purpose::Forward(node.clone())),
+            None if self.call.is_subsystem => None,
+            None => (self.printed.one("sessiontype") == Some("none")).then_some(Purpose::Nothing),
+        }
     }
 
     /// What is run, unless it wants what natssh has not.
     fn run(&self) -> Result<Run, String> {
         match (&self.call.command, self.printed.one("remotecommand").filter(|command| !command.is_empty())) {
-            (Some(name), _) if self.call.is_subsystem => match String::from_utf8(name.clone()) {
+            (Some(name), _) if self.is_subsystem() => match String::from_utf8(name.clone()) {
                 Ok(name) => Ok(Run::Subsystem(name)),
                 Err(_) => Err("the subsystem's name is not UTF-8".into()),
             },
             (Some(command), _) => Ok(Run::Command(command.clone())),
+            (None, _) if self.is_subsystem() => Err("SessionType is subsystem, and none is named".into()),
             (None, Some(command)) => Ok(Run::Command(command.as_bytes().to_vec())),
             (None, None) => Ok(Run::Shell),
         }
+    }
+
+    /// `-s` came with the words, and is not among what is printed.
+    fn is_subsystem(&self) -> bool {
+        self.call.is_subsystem || self.printed.one("sessiontype") == Some("subsystem")
     }
 
     fn proof(&self) -> Result<Proof, String> {

@@ -95,7 +95,11 @@ pub(super) const TABLE: &[Setting] = &[
     setting("EnableEscapeCommandline", Nothing, "`~C` would only forward ports, which natssh does not"),
     setting("EnableSSHKeysign", Nothing, "only with HostbasedAuthentication"),
     setting("EscapeChar", Native, "at a terminal"),
-    setting("ExitOnForwardFailure", Nothing, "there is no forwarding to fail"),
+    setting(
+        "ExitOnForwardFailure",
+        Nothing,
+        "a `-W` that fails ends in any case, and natssh forwards nothing else",
+    ),
     setting("FingerprintHash", Nothing, "how fingerprints are shown"),
     setting("ForkAfterAuthentication", Only(NO), "natssh does not go to the background"),
     setting("ForwardAgent", Only(NO), "natssh forwards no agent"),
@@ -199,9 +203,9 @@ pub(super) const TABLE: &[Setting] = &[
         Native,
         "a positive one holds instead of natssh's 15 s; `ssh -G` does not tell whether 0 was meant",
     ),
-    setting("SessionType", Only(&["default", "subsystem"]), "natssh runs something or nothing"),
+    setting("SessionType", Native, "with `none` the connection is kept until the call is killed"),
     setting("SetEnv", Native, "sent after what SendEnv picks"),
-    setting("StdinNull", Only(NO), "natssh reads standard input, unless `-n` says not to"),
+    setting("StdinNull", Native, "nothing of standard input is read"),
     setting("StreamLocalBindMask", Nothing, "only with forwarded sockets"),
     setting("StreamLocalBindUnlink", Nothing, "only with forwarded sockets"),
     setting("StrictHostKeyChecking", Native, "`ask` goes to the real ssh where there is something to ask"),
@@ -221,6 +225,9 @@ pub(super) const TABLE: &[Setting] = &[
     setting("WarnWeakCrypto", Nothing, "natssh does not warn of it"),
     setting("XAuthLocation", Nothing, "only with ForwardX11"),
 ];
+
+/// What matters only where something is run on the session: nothing to `-N` and `-W`.
+const OF_A_RUN: [&str; 3] = ["forwardagent", "forwardx11", "requesttty"];
 
 /// What matters only where something is run: nothing to a hop of ProxyJump, which ssh calls with `-W`.
 const OF_A_COMMAND: [&str; 11] = [
@@ -242,6 +249,8 @@ const OF_A_COMMAND: [&str; 11] = [
 pub(super) enum For {
     /// A command.
     Command,
+    /// Itself, with nothing that runs: `-N` and `-W`.
+    Connection,
     /// The way to the next host.
     Hop,
 }
@@ -255,7 +264,12 @@ pub(super) fn demands_real_ssh(
     purpose: For,
 ) -> Option<String> {
     let demands = |keyword: &str, values: &[String]| {
-        if purpose == For::Hop && OF_A_COMMAND.contains(&keyword) {
+        let is_idle = match purpose {
+            For::Command => false,
+            For::Connection => OF_A_RUN.contains(&keyword),
+            For::Hop => OF_A_COMMAND.contains(&keyword),
+        };
+        if is_idle {
             return false;
         }
         let is_usual = || usual.all(keyword) == values;

@@ -29,7 +29,7 @@ pub(super) fn asked(call: &Call, around: &Around<'_>, printed: &Printed) -> Resu
     if is_off || (has_command && need == Need::May) {
         return Ok(Asked::No);
     }
-    if !is_forced && (!call.terminals.stdin || call.stdin_is_null) {
+    if !is_forced && (!call.terminals.stdin || call.reads_nothing(printed)) {
         return Ok(Asked::Lacking);
     }
     let like = around.terminal().ok_or("whoever called has no terminal to give")?.clone();

@@ -4,7 +4,7 @@ use super::*;
 use crate::config::{self, Environment};
 use crate::failures::Failures;
 use crate::identity::testing::{authority, ed25519, pem, public_line, user_certificate, write};
-use crate::target::{Proof, Run, Strict, Trust};
+use crate::target::{Proof, Purpose, Run, Strict, Trust};
 use natssh_wire::word::Word;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -59,7 +59,7 @@ impl World {
 
     async fn native(&self, words: &[&str]) -> Target {
         match self.decide(words).await {
-            Decision::Native(target, _) => *target,
+            Decision::Native(target, _) | Decision::Connection(target, ..) => *target,
             Decision::RealSsh { reason, .. } => panic!("{words:?}: {reason}"),
         }
     }
@@ -68,7 +68,7 @@ impl World {
     async fn real_ssh(&self, words: &[&str]) -> (String, bool) {
         match self.decide(words).await {
             Decision::RealSsh { reason, tunnel, .. } => (reason, tunnel),
-            Decision::Native(..) => panic!("{words:?} is native"),
+            Decision::Native(..) | Decision::Connection(..) => panic!("{words:?} is native"),
         }
     }
 
@@ -105,6 +105,45 @@ async fn what_ssh_would_do_is_what_natssh_does() {
     assert_eq!(wishes.run, Run::Command(b"echo %d".to_vec()));
     assert_eq!(wishes.environment, [(b"A".to_vec(), b"b".to_vec())]);
     assert_eq!(wishes.keep, Some(std::time::Duration::from_secs(300)));
+}
+
+/// A call for the connection alone, which is the same one that a command would run on.
+#[tokio::test]
+async fn what_runs_nothing_has_the_session_of_what_does() {
+    let config =
+        "Host *\n  ForwardAgent yes\nHost kept\n  SessionType none\nHost sub\n  SessionType subsystem\n";
+    let Some(world) = World::new(config, "") else { return };
+    let forward = |host: &str| Purpose::Forward(NodeAddr { host: host.into(), port: 22 });
+    for (words, purpose, no_input) in [
+        (&["-W", "db:22", "web"][..], forward("db"), false),
+        (&["-nW", "[::1]:22", "web"], forward("::1"), true),
+        (&["-N", "web"], Purpose::Nothing, true),
+        (&["-N", "web", "true"], Purpose::Nothing, true),
+        (&["kept"], Purpose::Nothing, true),
+        (&["-W", "db:22", "-oLocalForward=1 a:1", "web"], forward("db"), false),
+    ] {
+        let decision = world.decide(words).await;
+        let Decision::Connection(target, wishes, wanted) = decision else {
+            panic!("{words:?}: {decision:?}")
+        };
+        assert_eq!((wanted, wishes.no_input), (purpose, no_input), "{words:?}");
+        let command = ["-oForwardAgent=no", "-oSessionType=default", &target.typed, "true"];
+        assert_eq!(*target, world.native(&command).await, "{words:?}");
+    }
+    let sub = world.decide(&["-oForwardAgent=no", "-oStdinNull=yes", "sub", "sftp"]).await;
+    let Decision::Native(_, wishes) = sub else { panic!("{sub:?}") };
+    assert_eq!((wishes.run, wishes.no_input), (Run::Subsystem("sftp".into()), true));
+    for (words, part) in [
+        (&["-N", "-L", "1:a:1", "web"][..], "-L forwards"),
+        (&["-N", "-oLocalForward=1 a:1", "web"], "LocalForward is"),
+        (&["-oForwardAgent=no", "sub"], "none is named"),
+        (&["-W", "db:ssh", "web"], "-W names no host"),
+        (&["-W", "db:1", "-W", "db:2", "web"], "already specified"),
+        (&["-O", "check", "web"], "-O controls"),
+    ] {
+        let (reason, _) = world.real_ssh(words).await;
+        assert!(reason.contains(part), "{words:?}: {reason}");
+    }
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! A session channel (RFC 4254, 6): one command, and bytes both ways.
+//! A channel of a session, with bytes both ways: a session channel (RFC 4254, 6) for one command, or a port that the
+//! server connected to.
 
 use super::channel::Gone;
 use super::outputs::{Event, Outputs};
@@ -9,7 +10,7 @@ use russh::client::Msg;
 use russh::{ChannelId, ChannelWriteHalf, Sig};
 use std::sync::Arc;
 
-/// A session channel. Dropping it closes it.
+/// A channel of a session. Dropping it closes it.
 pub struct CommandChannel {
     id: ChannelId,
     outputs: Arc<Outputs>,

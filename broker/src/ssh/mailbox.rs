@@ -1,7 +1,7 @@
 //! Where a channel's bytes go, by what the connection is for.
 //!
 //! A trunk carries streams, whose bytes wait in an [`Inbox`]; a session runs commands, and what they print waits in
-//! [`Outputs`]. The callbacks treat both alike.
+//! [`Outputs`], as does what comes from a port that the node connected to. The callbacks treat both alike.
 
 use super::inbox::{Budget, End, Inbox, Kept};
 use super::outputs::{Outputs, Unread};
@@ -61,9 +61,9 @@ impl Mailbox {
     }
 
     pub(super) fn eof(&self) {
-        // The end of a command's output says nothing: it is over when its channel closes, as with ssh.
-        if let Self::Stream(inbox) = self {
-            inbox.eof();
+        match self {
+            Self::Stream(inbox) => inbox.eof(),
+            Self::Command(outputs) => outputs.eof(),
         }
     }
 

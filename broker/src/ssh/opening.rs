@@ -69,6 +69,22 @@ impl Connection {
         see_through(|caller| async move { drop(caller.send(connection.open_command().await)) }).await
     }
 
+    /// Asks the server of a session to connect to `node`: like [`Self::direct`], with bytes that wait as a command's do.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; never `Refused`.
+    pub async fn port(self: &Arc<Self>, node: NodeAddr) -> Result<CommandChannel, OpenError> {
+        let connection = self.clone();
+        see_through(|caller| async move { drop(caller.send(connection.open_port(node).await)) }).await
+    }
+
+    async fn open_port(&self, node: NodeAddr) -> Result<CommandChannel, OpenError> {
+        let (id, mailbox, write) = self.claim(self.dial(Target::Tcp(node)).await).await?;
+        let outputs = mailbox.outputs().ok_or_else(unfit)?;
+        outputs.of_a_port();
+        Ok(CommandChannel::new(id, outputs, write, self.shared.clone()))
+    }
+
     async fn open_command(&self) -> Result<CommandChannel, OpenError> {
         let (id, mailbox, write) = self.claim(self.handle.channel_open_session().await).await?;
         let outputs = mailbox.outputs().ok_or_else(unfit)?;
@@ -76,15 +92,18 @@ impl Connection {
     }
 
     async fn open_direct(&self, target: Target) -> Result<Channel, OpenError> {
-        let opened = match target {
+        self.channel(self.dial(target).await).await
+    }
+
+    async fn dial(&self, target: Target) -> Result<russh::Channel<Msg>, russh::Error> {
+        match target {
             // The originator is for the server's log alone.
             Target::Tcp(node) => {
                 let port = u32::from(node.port);
                 self.handle.channel_open_direct_tcpip(node.host, port, "127.0.0.1", 0).await
             }
             Target::Socket(path) => self.handle.channel_open_direct_streamlocal(path).await,
-        };
-        self.channel(opened).await
+        }
     }
 
     async fn open_subsystem(

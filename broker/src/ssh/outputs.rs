@@ -45,6 +45,8 @@ pub enum Event {
     NoTerminal,
     /// The command printed something.
     Output(Output, Bytes),
+    /// The server sends no more, and takes what it is sent: only of a port it connected to.
+    OutputEnd,
     /// The channel closed, and the command had exited with this status. Nothing follows.
     Exit(u32),
     /// The channel closed, and the command had died by this signal (`TERM`). Nothing follows.
@@ -78,6 +80,10 @@ struct State {
     /// The answer to the request to run something, until it is told.
     reply: Option<bool>,
     exit: Option<Exit>,
+    /// The server sends no more, until it is told.
+    eof: bool,
+    /// It carries a port's bytes, to which the end of one direction means something.
+    is_port: bool,
     end: Option<End>,
     running: bool,
     behind: bool,
@@ -92,6 +98,8 @@ impl Outputs {
             no_terminal: false,
             reply: None,
             exit: None,
+            eof: false,
+            is_port: false,
             end: None,
             running: false,
             behind: false,
@@ -112,6 +120,12 @@ impl Outputs {
             state.running = true;
             self.unread.running.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// The channel is a port's: nothing is started on it, and its bytes may be there already.
+    pub(super) fn of_a_port(&self) {
+        self.lock().is_port = true;
+        self.starting();
     }
 
     /// Takes bytes that arrived. Waits, for a second at most, only where there is no place for them.
@@ -173,6 +187,12 @@ impl Outputs {
         self.changed.notify_one();
     }
 
+    /// The server sends no more. Of a command that says nothing: it is over when its channel closes, as with ssh.
+    pub(super) fn eof(&self) {
+        self.lock().eof = true;
+        self.changed.notify_one();
+    }
+
     /// The server told how the command ended. Its output may still come.
     pub(super) fn exited(&self, exit: Exit) {
         self.lock().exit.get_or_insert(exit);
@@ -222,6 +242,9 @@ impl Outputs {
                     None => {}
                 }
                 let front = state.queue.front();
+                if front.is_none() && state.is_port && std::mem::take(&mut state.eof) {
+                    return Event::OutputEnd;
+                }
                 if front.is_none()
                     && let Some(end) = &state.end
                 {

@@ -30,7 +30,7 @@ where
             }
             // Nothing was started: the next round leases another trunk, or waits for one.
             Ok(Err(OpenError::Lost(_))) => {}
-            Ok(Err(OpenError::NoChannel(why))) => return Err(refused(peer, node, &why)),
+            Ok(Err(OpenError::NoChannel(why))) => return Err(refused(peer, &format!("node {node}"), &why)),
             Ok(Err(OpenError::Refused(text))) => {
                 let text = format!("{peer} refused node {node}: {text}");
                 return Err(Failure::new(FailureKind::Protocol, text).hint("natssh status"));
@@ -45,14 +45,15 @@ where
     }
 }
 
-fn refused(peer: &str, node: &NodeAddr, refused: &RefusedOpen) -> Failure {
+/// Why an OpenSSH server did not connect to somewhere.
+pub(crate) fn refused(peer: &str, to: &str, refused: &RefusedOpen) -> Failure {
     match refused.code {
         Code::ConnectFailed => {
-            let text = format!("{peer} could not connect to node {node}: {refused}");
+            let text = format!("{peer} could not connect to {to}: {refused}");
             Failure::new(FailureKind::Offline, text)
         }
         Code::Prohibited => {
-            let text = format!("{peer} does not forward to node {node}: {refused}");
+            let text = format!("{peer} does not forward to {to}: {refused}");
             Failure::new(FailureKind::Denied, text).hint(
                 "look at AllowTcpForwarding, AllowStreamLocalForwarding and PermitOpen in its sshd_config",
             )

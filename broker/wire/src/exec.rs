@@ -1,4 +1,4 @@
-//! `POST /v1/exec` and `POST /v1/resolve`: a call of ssh, as data.
+//! `POST /v1/exec`, `POST /v1/resolve` and `POST /v1/control`: a call of ssh, as data.
 //!
 //! A client sends the words that it would have given to ssh and what ssh would
 //! have seen around it; the broker parses, asks `ssh -G`, and either runs the
@@ -11,10 +11,15 @@ use serde::{Deserialize, Serialize};
 /// What `Upgrade` says in the request and in the answer to it.
 pub const UPGRADE: &str = "natssh-exec";
 
+/// A header of the answer 101: what becomes of standard input, where that is not passed on.
+pub const STDIN_HEADER: &str = "natssh-stdin";
+/// Its value: nothing of it is wanted, so that none should be read.
+pub const NO_STDIN: &str = "none";
+
 /// The longest body: Linux gives a process 2 MiB of words and environment, and JSON may double them.
 pub const EXEC_BODY_LIMIT: usize = 8 << 20;
 
-/// The body of both requests.
+/// The body of all three requests.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecRequest {
     /// All words behind `ssh`: options, host, command.
@@ -46,6 +51,20 @@ pub struct Terminals {
     pub stdout: bool,
     /// Standard error.
     pub stderr: bool,
+}
+
+/// What became of `-O`: the answer to `control`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Controlled {
+    /// With `check`, sessions that are open; with `stop` and `exit`, those that it meant.
+    pub sessions: u64,
+    /// The broker's process, which keeps them.
+    pub pid: u32,
+    /// Whether the real ssh has to be asked as well: a master of its own listens, or no session of natssh's is meant.
+    pub real_ssh: bool,
+    /// Whose session it was about, for messages: `root@web-3`; none where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
 }
 
 /// What becomes of a call: the answer to `resolve`, and to an `exec` that is not natssh's to run.

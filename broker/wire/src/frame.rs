@@ -47,6 +47,8 @@ pub enum FromBroker<'a> {
     Failed(&'a [u8]),
     /// The node gives no terminal, and the command goes on without: the caller's is to be as it was.
     NoTerminal,
+    /// Nothing more comes of standard output, while input goes on: half of a connection that `-W` asked for.
+    StdoutEnd,
 }
 
 /// Which of a command's outputs.
@@ -83,6 +85,7 @@ mod kind {
     pub(super) const KILLED: u8 = 0x15;
     pub(super) const FAILED: u8 = 0x16;
     pub(super) const NO_TERMINAL: u8 = 0x17;
+    pub(super) const STDOUT_END: u8 = 0x18;
 }
 
 impl Output {
@@ -163,6 +166,7 @@ impl<'a> FromBroker<'a> {
             Self::Killed(signal) => put(to, kind::KILLED, signal.as_bytes()),
             Self::Failed(json) => put(to, kind::FAILED, json),
             Self::NoTerminal => put(to, kind::NO_TERMINAL, &[]),
+            Self::StdoutEnd => put(to, kind::STDOUT_END, &[]),
         }
     }
 
@@ -178,7 +182,7 @@ impl<'a> FromBroker<'a> {
     /// [`BadFrame`], as soon as it shows.
     pub fn decode(bytes: &'a [u8]) -> Result<Option<(Self, usize)>, BadFrame> {
         let Some((kind, carried, taken)) =
-            take(bytes, |kind| (kind::STDOUT..=kind::NO_TERMINAL).contains(&kind))?
+            take(bytes, |kind| (kind::STDOUT..=kind::STDOUT_END).contains(&kind))?
         else {
             return Ok(None);
         };
@@ -197,6 +201,7 @@ impl<'a> FromBroker<'a> {
             },
             (kind::FAILED, json) => Self::Failed(json),
             (kind::NO_TERMINAL, []) => Self::NoTerminal,
+            (kind::STDOUT_END, []) => Self::StdoutEnd,
             _ => return bad,
         };
         Ok(Some((frame, taken)))
@@ -304,7 +309,7 @@ mod tests {
             is_in_the_prose(bytes);
             assert_eq!(FromClient::decode(bytes), Ok(Some((frame, bytes.len()))));
         }
-        let broker: [(FromBroker<'_>, &[u8]); 7] = [
+        let broker: [(FromBroker<'_>, &[u8]); 8] = [
             (FromBroker::Output(Output::Stdout, b"a\0b"), b"\x11\0\0\0\x03a\0b"),
             (FromBroker::Output(Output::Stderr, b"e"), b"\x12\0\0\0\x01e"),
             (FromBroker::Debug(1, "x"), b"\x13\0\0\0\x02\x01x"),
@@ -312,6 +317,7 @@ mod tests {
             (FromBroker::Killed("KILL"), b"\x15\0\0\0\x04KILL"),
             (FromBroker::Failed(b"{}"), b"\x16\0\0\0\x02{}"),
             (FromBroker::NoTerminal, b"\x17\0\0\0\0"),
+            (FromBroker::StdoutEnd, b"\x18\0\0\0\0"),
         ];
         for (frame, bytes) in broker {
             let mut encoded = Vec::new();

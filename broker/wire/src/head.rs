@@ -4,6 +4,7 @@
 //! bytes come; it learns exactly where the head ends, because behind the blank
 //! line of a `200` the node's own bytes follow at once.
 
+use crate::exec::{NO_STDIN, STDIN_HEADER};
 use crate::request::PROTOCOL_HEADER;
 use crate::terminal::{self, Granted};
 use crate::{Failure, FailureKind};
@@ -35,6 +36,8 @@ pub struct ResponseHead {
     pub content_length: Option<u64>,
     /// The terminal that a node is asked for, with a 101.
     pub terminal: Option<Granted>,
+    /// The answer to an exec says that nothing of standard input is wanted.
+    pub no_stdin: bool,
     /// How many bytes the head takes, its blank line included.
     pub consumed: usize,
 }
@@ -116,8 +119,14 @@ fn read_head(head: &[u8]) -> Result<ResponseHead, String> {
         Ok(status @ (101 | 200..=599)) if code.len() == 3 => status,
         _ => return Err(format!("the answer has the status {code:?}")),
     };
-    let mut answer =
-        ResponseHead { status, protocol: None, content_length: None, terminal: None, consumed: head.len() };
+    let mut answer = ResponseHead {
+        status,
+        protocol: None,
+        content_length: None,
+        terminal: None,
+        no_stdin: false,
+        consumed: head.len(),
+    };
     for line in lines.filter(|line| !line.is_empty()) {
         let Some((name, value)) = line.split_once(':') else {
             return Err(format!("the answer has the header line {line:?}"));
@@ -131,6 +140,8 @@ fn read_head(head: &[u8]) -> Result<ResponseHead, String> {
             let granted = Granted::from_header(value);
             answer.terminal =
                 Some(granted.ok_or_else(|| format!("the answer has a wrong {name}: {value:?}"))?);
+        } else if name.eq_ignore_ascii_case(STDIN_HEADER) {
+            answer.no_stdin = value == NO_STDIN;
         } else if name.eq_ignore_ascii_case("transfer-encoding") {
             return Err("the answer is sent in chunks, which this client does not read".into());
         }

@@ -121,6 +121,14 @@ pub fn encode_resolve(request: &ExecRequest) -> Result<Vec<u8>, Failure> {
     encode_call("/v1/resolve", "Connection: close\r\n", request)
 }
 
+/// `POST /v1/control`: what `-O` in that call asks of the sessions that are kept.
+///
+/// # Errors
+/// When the body is longer than [`EXEC_BODY_LIMIT`].
+pub fn encode_control(request: &ExecRequest) -> Result<Vec<u8>, Failure> {
+    encode_call("/v1/control", "Connection: close\r\n", request)
+}
+
 fn encode_call(path: &str, connection: &str, request: &ExecRequest) -> Result<Vec<u8>, Failure> {
     // Plain data with string keys cannot fail to become JSON.
     let body = serde_json::to_vec(request).unwrap_or_default();

@@ -6,8 +6,10 @@
 //! left to `ssh -G`: here is only told where each word belongs, by the rules of
 //! `main` in ssh.c of OpenSSH 10.5.
 
+mod control;
 mod demand;
 mod destination;
+mod forward;
 mod getopt;
 mod level;
 mod setting;
@@ -15,11 +17,13 @@ mod setting;
 #[cfg(test)]
 mod tests;
 
+pub use control::Control;
 pub use demand::{Demand, Tunnel};
 pub use destination::Destination;
 pub use level::LogLevel;
 pub use setting::Setting;
 
+use crate::NodeAddr;
 use crate::word::Word;
 use getopt::Given;
 use std::fmt;
@@ -131,7 +135,7 @@ impl Invocation {
     /// What is given to `ssh -G` for the settings: the host and every option that has to do with settings, each in
     /// two words, in the order in which they were given.
     ///
-    /// The command is left out, and so is what only says how the call itself runs: `-E -G -f -n -s`.
+    /// The command is left out, and so is what only says how the call itself runs: `-E -G -O -f -n -s`.
     #[must_use]
     pub fn option_words(&self) -> Vec<Word> {
         let mut words = Vec::new();
@@ -165,6 +169,19 @@ impl Invocation {
     #[must_use]
     pub fn stdin_is_null(&self) -> bool {
         self.has('n') || self.has('f')
+    }
+
+    /// `-W`: where the node is to connect standard input and output to; none without it, and where natssh does not take
+    /// what it says.
+    #[must_use]
+    pub fn stdio_forward(&self) -> Option<NodeAddr> {
+        forward::target(self.value('W')?.as_bytes())
+    }
+
+    /// What `-O` asks for, where natssh answers that; none without it, and where only a master of ssh's can.
+    #[must_use]
+    pub fn control(&self) -> Option<Control> {
+        control::of(self)
     }
 
     /// `-E`: the file to which messages are appended, instead of standard error.

@@ -297,6 +297,7 @@ impl<'v> Pump<'v> {
                     self.voice.error("PTY allocation request failed on channel 0");
                     self.keyboard.iter_mut().for_each(Keyboard::leave);
                 }
+                Ok(Some(Piece::Frame(FromBroker::StdoutEnd))) => self.stdout.end(),
                 Ok(Some(Piece::Frame(frame))) => self.end = last(&frame, self.voice),
                 Err(bad) => self.end = Some(End::Failed(not_understood(&bad))),
             }
@@ -319,7 +320,8 @@ impl<'v> Pump<'v> {
 /// What a frame that is no output means: the end, or something to say.
 fn last(frame: &FromBroker<'_>, voice: &Voice) -> Option<End> {
     match *frame {
-        FromBroker::Output(..) | FromBroker::NoTerminal => None,
+        // None of them comes here.
+        FromBroker::Output(..) | FromBroker::NoTerminal | FromBroker::StdoutEnd => None,
         FromBroker::Debug(level, line) => {
             match level {
                 0 => voice.info(line),

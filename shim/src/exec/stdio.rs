@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::io::{Errno, read, write};
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use std::time::{Duration, Instant};
 
 /// What a pipe takes at once if it takes anything: `PIPE_BUF` of pipe(7).
@@ -84,6 +84,8 @@ pub(super) struct Sink {
     /// When it last took something, or began to take nothing.
     last: Option<Instant>,
     is_closed: bool,
+    /// Nothing follows what is held.
+    ends: bool,
 }
 
 impl Sink {
@@ -95,6 +97,28 @@ impl Sink {
             taken: 0,
             last: None,
             is_closed: false,
+            ends: false,
+        }
+    }
+
+    /// Nothing follows: whoever reads standard output sees its end as soon as it has taken what is held.
+    pub(super) fn end(&mut self) {
+        self.ends = true;
+        self.close_at_end();
+    }
+
+    /// Only standard output ends before the program does.
+    fn close_at_end(&mut self) {
+        if !self.ends || self.held() > 0 {
+            return;
+        }
+        match std::mem::replace(&mut self.way, Way::Waits) {
+            // Standard input may be the same socket.
+            Way::Socket => drop(shutdown(self.fd, Shutdown::Write)),
+            _ => {
+                let nowhere = open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+                let _ = nowhere.and_then(|nowhere| rustix::stdio::dup2_stdout(&nowhere));
+            }
         }
     }
 
@@ -136,6 +160,7 @@ impl Sink {
         }
         if self.held.is_empty() {
             self.last = None;
+            self.close_at_end();
         }
     }
 

@@ -65,22 +65,9 @@ impl Command for Leased<Node> {
 impl Call {
     /// Runs the command, carries its bytes and tells its end.
     pub(super) async fn carry(&self, upgraded: Upgraded, leased: Leased<Node>) {
-        // The door serves nothing but unix sockets.
-        let Ok(parts) = upgraded.downcast::<TokioIo<UnixStream>>() else { return };
-        let mut client = Client::new(parts.io.into_inner(), parts.read_buf);
-        // Whoever has left before its command started does not want it any more, as with ssh.
-        if client.has_left() {
-            return;
-        }
+        let Some(mut client) = client_of(upgraded, &self.wishes) else { return };
         if let Err(failure) = self.run(&mut client, leased).await {
-            tracing::debug!(
-                host = self.target.host,
-                reason = failure.message,
-                "the end of a command was not seen"
-            );
-            let json = serde_json::to_vec(&failure).unwrap_or_default();
-            // It may have left, and then nobody is told.
-            drop(timeout(FAREWELL, client.tell(&[FromBroker::Failed(&json)])).await);
+            farewell(&mut client, &self.target, &failure).await;
         }
     }
 
@@ -193,7 +180,27 @@ impl Call {
     }
 }
 
-fn bad_frame(bad: &BadFrame) -> Failure {
+/// Who was answered with 101; none who has left meanwhile: whoever leaves before its command started does not want it
+/// any more, as with ssh.
+pub(super) fn client_of(upgraded: Upgraded, wishes: &Wishes) -> Option<Client> {
+    // The door serves nothing but unix sockets.
+    let parts = upgraded.downcast::<TokioIo<UnixStream>>().ok()?;
+    let mut client = Client::new(parts.io.into_inner(), parts.read_buf);
+    if wishes.no_input {
+        client.end_input();
+    }
+    (!client.has_left()).then_some(client)
+}
+
+/// Tells why the end of a call was not seen.
+pub(super) async fn farewell(client: &mut Client, target: &Target, failure: &Failure) {
+    tracing::debug!(host = target.host, reason = failure.message, "the end of a command was not seen");
+    let json = serde_json::to_vec(failure).unwrap_or_default();
+    // It may have left, and then nobody is told.
+    drop(timeout(FAREWELL, client.tell(&[FromBroker::Failed(&json)])).await);
+}
+
+pub(super) fn bad_frame(bad: &BadFrame) -> Failure {
     Failure::new(FailureKind::BadRequest, format!("the client sent what is no frame: {bad}"))
         .hint("natssh --version")
 }

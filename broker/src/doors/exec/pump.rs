@@ -23,7 +23,8 @@ use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::time::Instant;
 
-/// A command that was handed to a node. [`Running`](crate::session::Running) is one; tests bring others.
+/// A command that was handed to a node, or whatever else takes its place on a session: a port, or nothing at all, which
+/// know neither signals nor terminals. [`Running`](crate::session::Running) is one; tests bring others.
 pub(super) trait Command: Sync {
     /// What happens next. Nothing is lost when the caller stops waiting.
     fn next(&self) -> impl Future<Output = Event> + Send;
@@ -32,11 +33,17 @@ pub(super) trait Command: Sync {
     /// Ends the input.
     fn finish_writing(&self) -> impl Future<Output = Result<(), Gone>> + Send;
     /// Sends a signal by its name without `SIG`.
-    fn signal(&self, name: &str) -> impl Future<Output = Result<(), Gone>> + Send;
+    fn signal(&self, _name: &str) -> impl Future<Output = Result<(), Gone>> + Send {
+        async { Ok(()) }
+    }
     /// The caller's terminal has this size now.
-    fn resize(&self, size: Size) -> impl Future<Output = Result<(), Gone>> + Send;
+    fn resize(&self, _size: Size) -> impl Future<Output = Result<(), Gone>> + Send {
+        async { Ok(()) }
+    }
     /// Exchanges the keys of its session anew.
-    fn rekey(&self) -> impl Future<Output = Result<(), Gone>> + Send;
+    fn rekey(&self) -> impl Future<Output = Result<(), Gone>> + Send {
+        async { Ok(()) }
+    }
 }
 
 /// How it ended.
@@ -102,6 +109,16 @@ impl Client {
                 Left::Bad(bad) => Over::BadFrame(bad),
             },
         }
+    }
+
+    /// Nothing of the client's input is wanted: what comes of it is dropped.
+    pub(super) fn end_input(&mut self) {
+        self.stdin.end();
+    }
+
+    /// Waits until the client is gone.
+    pub(super) async fn left(&self) {
+        hung_up(self.frames.socket()).await;
     }
 
     /// Whether all input so far could be sent to another command.
@@ -184,6 +201,7 @@ async fn outputs(write: &mut OwnedWriteHalf, command: &impl Command, terminal: N
                     }
                 }
                 Event::Output(output, bytes) => batch.output(output, bytes),
+                Event::OutputEnd => batch.frame(&FromBroker::StdoutEnd),
                 Event::Started => told.started.store(true, Relaxed),
                 Event::Exit(status) => {
                     batch.frame(&FromBroker::Exit(status));

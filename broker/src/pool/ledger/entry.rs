@@ -43,7 +43,9 @@ pub(in crate::pool) struct Entry {
     pub health: Health,
     /// Channels that somebody was granted and that are not closed.
     pub taken: u32,
-    /// How many somebody was granted in its life.
+    /// Who has its connection and no such channel.
+    held: u32,
+    /// How many somebody was granted in its life, channels and connections.
     pub total: u64,
     /// The channel opened ahead of need.
     pub ahead: Option<Ahead>,
@@ -75,6 +77,7 @@ impl Entry {
             generation,
             health: Health::Opening,
             taken: 0,
+            held: 0,
             total: 0,
             ahead: None,
             stalled: false,
@@ -123,10 +126,20 @@ impl Entry {
         ask.then_some(Command::CatchUp(self.id, self.closed))
     }
 
+    /// How many use it.
+    pub(in crate::pool) fn in_use(&self) -> u32 {
+        self.taken.saturating_add(self.held)
+    }
+
     /// When it was used last, if nobody uses it now.
     pub(in crate::pool) fn unused_since(&self) -> Option<Instant> {
-        let idle = self.taken == 0 && self.health != Health::Opening;
+        let idle = self.in_use() == 0 && self.health != Health::Opening;
         idle.then_some(self.idle_since)
+    }
+
+    /// It is authenticated, and not on its way out.
+    pub(in crate::pool) fn is_open(&self) -> bool {
+        matches!(self.health, Health::Open | Health::Suspect)
     }
 
     /// It takes a command now or when one of its own is over.
@@ -135,11 +148,13 @@ impl Entry {
     }
 
     pub(super) fn takes(&self, how: Use) -> bool {
+        let has_place = || self.has_ahead() || self.in_flight() < self.limit;
         let fits = match how {
-            Use::Shared => true,
-            Use::Alone => self.taken == 0,
+            Use::Shared => has_place(),
+            Use::Alone => self.in_use() == 0 && has_place(),
+            Use::Connection => true,
         };
-        self.will_take_more() && fits && (self.has_ahead() || self.in_flight() < self.limit)
+        self.will_take_more() && fits
     }
 
     pub(super) fn has_ahead(&self) -> bool {
@@ -148,14 +163,28 @@ impl Entry {
 
     /// Takes a place; there must be one.
     pub(super) fn take(&mut self, how: Use) -> Place {
+        self.total += 1;
+        if how == Use::Connection {
+            self.held += 1;
+            return Place {
+                session: self.id,
+                on: On::Nothing,
+                others: self.in_flight(),
+                closed: self.closed,
+            };
+        }
         let ahead = self.ahead.take_if(|ahead| !ahead.given_up);
         let (others, closed) =
             ahead.map_or((self.in_flight(), self.closed), |ahead| (ahead.others, ahead.closed));
         self.taken += 1;
-        self.total += 1;
         self.peak = self.peak.max(self.in_flight());
         self.alone = how == Use::Alone;
         Place { session: self.id, on: if ahead.is_some() { On::Ahead } else { On::New }, others, closed }
+    }
+
+    pub(super) fn let_go(&mut self, now: Instant) {
+        self.held = self.held.saturating_sub(1);
+        self.idle_since = now;
     }
 
     pub(super) fn give_back(&mut self, now: Instant) {

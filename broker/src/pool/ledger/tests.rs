@@ -254,8 +254,41 @@ fn a_draining_ledger_tells_who_waits_and_closes_what_is_idle() {
     assert_eq!(ledger.opened(3, Facts::default(), now), [Command::Close(3)]);
 }
 
+#[test]
+fn who_has_the_connection_takes_no_place_and_keeps_the_session() {
+    let now = Instant::now();
+    let (mut ledger, id) = warm(now);
+    (1..=10).for_each(|who| drop(ask(&mut ledger, who, now)));
+    let having = |who| [granted(who, On::Nothing, 10)];
+    for who in [11, 12] {
+        assert_eq!(plain(ledger.ask(who, Use::Connection, KEEP, now)), having(who), "a full session will do");
+    }
+    assert_eq!((ledger.entries()[0].in_flight(), ledger.entries()[0].in_use()), (10, 12));
+    (1..=10).for_each(|_| drop(ledger.closed(id, false, now)));
+    assert_eq!(ledger.entries()[0].unused_since(), None);
+    // A bulk transfer would slow it down.
+    assert_eq!(ledger.ask(13, Use::Alone, KEEP, now), [Command::Open(2)]);
+    ledger.withdraw(13);
+    assert_eq!(ledger.reset(now).0, 2);
+    assert_eq!(ledger.let_go(id, now), [], "it is not the last one");
+    assert_eq!(ledger.let_go(id, now), [Command::Close(id)]);
+}
+
+#[test]
+fn closing_ends_every_session_at_once_and_those_on_their_way_when_they_are_there() {
+    let now = Instant::now();
+    let (mut ledger, id) = warm(now);
+    ask(&mut ledger, 1, now);
+    assert_eq!(ledger.ask(2, Use::Alone, KEEP, now), [Command::Open(2)]);
+    ledger.withdraw(2);
+    assert_eq!(ledger.close(now), (2, vec![Command::Close(id)]));
+    assert_eq!(ledger.closed(id, true, now), [], "what is given back is out of the books");
+    assert_eq!(ledger.opened(2, Facts::default(), now), [Command::Close(2)]);
+    assert_eq!(ask(&mut ledger, 3, now), [Command::Open(3)]);
+}
+
 fn deeds() -> impl Strategy<Value = Vec<(u64, Deed)>> {
-    let how = prop_oneof![4 => Just(Use::Shared), 1 => Just(Use::Alone)];
+    let how = prop_oneof![4 => Just(Use::Shared), 1 => Just(Use::Alone), 1 => Just(Use::Connection)];
     let runs = prop_oneof![4 => 1u64..400, 1 => 400u64..20_000];
     let deed = prop_oneof![
         30 => (how, runs, any::<bool>()).prop_map(|(how, ms, tidy)| Deed::Run { how, ms, tidy }),
@@ -264,6 +297,7 @@ fn deeds() -> impl Strategy<Value = Vec<(u64, Deed)>> {
         2 => (any::<prop::sample::Index>(), any::<bool>()).prop_map(|(at, answers)| Deed::Answers(at, answers)),
         2 => (any::<prop::sample::Index>(), any::<bool>()).prop_map(|(at, stalled)| Deed::Stalled(at, stalled)),
         1 => Just(Deed::Reset),
+        1 => Just(Deed::Close),
         1 => any::<bool>().prop_map(Deed::Down),
         1 => any::<prop::sample::Index>().prop_map(Deed::Retire),
     ];

@@ -12,7 +12,11 @@ const LATER: Duration = Duration::from_millis(1);
 #[derive(Debug, Clone)]
 pub(super) enum Deed {
     /// A command is wanted. An untidy one leaves a process behind for a minute.
-    Run { how: Use, ms: u64, tidy: bool },
+    Run {
+        how: Use,
+        ms: u64,
+        tidy: bool,
+    },
     /// Somebody who waits gives up.
     GiveUp(Index),
     /// A connection breaks.
@@ -21,8 +25,9 @@ pub(super) enum Deed {
     Answers(Index, bool),
     /// A reader stops or goes on.
     Stalled(Index, bool),
-    /// A person closes all sessions.
+    /// A person closes all sessions: with their last command, or at once.
     Reset,
+    Close,
     /// Whether sessions can be opened at all.
     Down(bool),
     /// A key has left the agent.
@@ -80,7 +85,7 @@ pub(super) struct World {
     unconfirmed: HashMap<SessionId, u64>,
     /// Who was granted one of these since.
     heirs: HashMap<u64, (WaiterId, Place)>,
-    last_granted: HashMap<bool, WaiterId>,
+    last_granted: HashMap<Use, WaiterId>,
     asked_again: BTreeSet<WaiterId>,
 }
 
@@ -142,6 +147,17 @@ impl World {
                 let (_, commands) = self.ledger.reset(self.now);
                 self.perform(commands);
             }
+            Deed::Close => {
+                let (_, commands) = self.ledger.close(self.now);
+                let closed = commands.iter().filter_map(|command| match command {
+                    Command::Close(id) => Some(*id),
+                    _ => None,
+                });
+                // Those on them hear of it by themselves, and give back what is out of the books.
+                let closed: BTreeSet<_> = closed.collect();
+                self.running.retain(|_, (session, _)| !closed.contains(session));
+                self.perform(commands);
+            }
             Deed::Down(down) => self.down = down,
         }
         self.check();
@@ -196,8 +212,11 @@ impl World {
         // Those on it hear of it after the pool has: what they give back is out of the books.
         let on_it = self.running.iter().filter(|(_, (session, _))| *session == id).map(|(who, _)| *who);
         for who in on_it.collect::<Vec<_>>() {
-            self.running.remove(&who);
-            let commands = self.ledger.closed(id, true, self.now);
+            let how = self.running.remove(&who).map(|(_, work)| work.how);
+            let commands = match how {
+                Some(Use::Connection) => self.ledger.let_go(id, self.now),
+                _ => self.ledger.closed(id, true, self.now),
+            };
             self.perform(commands);
         }
     }
@@ -246,7 +265,7 @@ impl World {
         assert!(self.node.contains_key(&place.session), "on a session that stands");
         if !self.asked_again.remove(&who) {
             // In the order of asking, each use for itself.
-            let before = self.last_granted.insert(work.how == Use::Alone, who);
+            let before = self.last_granted.insert(work.how, who);
             assert!(before.is_none_or(|before| before < who), "{before:?} before {who}");
         }
         self.running.insert(who, (place.session, work));
@@ -258,6 +277,9 @@ impl World {
                 Some(number) => drop(self.heirs.insert(number, (who, place))),
                 None => self.begin(place.session, who),
             },
+            On::Nothing => {
+                self.later(Duration::from_millis(work.ms), Event::Over(place.session, who));
+            }
         }
     }
 
@@ -300,6 +322,10 @@ impl World {
                     return;
                 }
                 let Some((_, work)) = self.running.remove(&who) else { return };
+                if work.how == Use::Connection {
+                    let commands = self.ledger.let_go(id, self.now);
+                    return self.perform(commands);
+                }
                 match work.tidy {
                     true => self.later(self.round_trip / 2 + LATER, Event::Reaped(id)),
                     false => self.later(Duration::from_secs(60), Event::Reaped(id)),
@@ -386,15 +412,19 @@ impl World {
     /// What holds at every moment.
     fn check(&self) {
         for entry in self.ledger.entries() {
-            let taken = self.running.values().filter(|(session, _)| *session == entry.id).count();
-            assert_eq!(entry.taken as usize, taken, "places of {entry:?}");
+            let of = |counted: fn(Use) -> bool| {
+                let on_it = self.running.values().filter(|(session, _)| *session == entry.id);
+                on_it.filter(|(_, work)| counted(work.how)).count()
+            };
+            assert_eq!(entry.taken as usize, of(|how| how != Use::Connection), "places of {entry:?}");
+            assert_eq!(entry.in_use() as usize, of(|_| true), "users of {entry:?}");
             let counted = entry.taken + u32::from(entry.ahead.is_some());
             assert!(entry.health == Health::Opening || counted <= CHANNELS, "{entry:?}");
             assert!(!entry.alone || entry.taken == 1, "{entry:?}");
         }
         assert_eq!(self.ledger.waiting(), self.waiting.len());
         // Who waits while nothing is under way and the last attempt did not just fail waits for a place.
-        let moves = self.ledger.entries().iter().any(|e| e.health == Health::Opening || e.taken > 0);
+        let moves = self.ledger.entries().iter().any(|e| e.health == Health::Opening || e.in_use() > 0);
         let paused = self.ledger.not_before.is_some_and(|at| self.now < at + Duration::from_secs(2));
         assert!(self.waiting.is_empty() || moves || paused, "nobody serves {:?}", self.ledger);
     }

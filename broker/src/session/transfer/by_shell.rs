@@ -115,8 +115,8 @@ impl<'p> Heard<'p> {
                 self.started = true;
                 Ok(None)
             }
-            // None is asked for.
-            Event::NoTerminal => Ok(None),
+            // Neither is asked for.
+            Event::NoTerminal | Event::OutputEnd => Ok(None),
             Event::Output(Output::Stdout, bytes) => Ok(Some(Happened::Said(bytes))),
             Event::Output(Output::Stderr, bytes) => {
                 let room = COMPLAINT.saturating_sub(self.complaint.len());

@@ -156,8 +156,8 @@ impl<'r, R: Remote> Sftp<'r, R> {
         };
         match event {
             Event::Started => self.started = true,
-            // None is asked for.
-            Event::NoTerminal => {}
+            // Neither is asked for.
+            Event::NoTerminal | Event::OutputEnd => {}
             Event::Output(Output::Stdout, bytes) => self.heard.extend_from_slice(&bytes),
             Event::Output(Output::Stderr, bytes) => {
                 let room = COMPLAINT.saturating_sub(self.complaint.len());

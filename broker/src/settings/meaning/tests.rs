@@ -44,6 +44,7 @@ impl Case {
                 typed: "Web".into(),
                 command: Some(b"true".to_vec()),
                 is_subsystem: false,
+                forward: None,
                 stdin_is_null: false,
                 names_a_login: false,
                 names_a_port: false,

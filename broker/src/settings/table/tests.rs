@@ -116,7 +116,6 @@ fn what_natssh_cannot_do_is_named() {
         ("rekeylimit 1048576 0\n", Over::Tcp, Some("RekeyLimit is 1048576 0")),
         ("rekeylimit 0 60\n", Over::Tcp, Some("RekeyLimit is 0 60")),
         ("revokedhostkeys /krl\n", Over::Tcp, Some("RevokedHostKeys is /krl")),
-        ("sessiontype none\n", Over::Tcp, Some("SessionType is none")),
         ("quantumleap yes\n", Over::Proxy, Some("quantumleap is yes")),
     ] {
         let demand = demands_real_ssh(&printed(text), &usual, over, For::Command);
@@ -131,6 +130,14 @@ fn a_hop_is_no_place_where_something_is_run() {
     assert_eq!(demands_real_ssh(&of_a_command, &Printed::default(), Over::Proxy, For::Hop), None);
     let of_all = printed("hostbasedauthentication yes\n");
     assert!(demands_real_ssh(&of_all, &Printed::default(), Over::Proxy, For::Hop).is_some());
+}
+
+#[test]
+fn where_nothing_runs_no_terminal_and_no_agent_is_wanted() {
+    let of_a_run = printed("forwardagent yes\nforwardx11 yes\nrequesttty force\n");
+    assert_eq!(demands_real_ssh(&of_a_run, &Printed::default(), Over::Tcp, For::Connection), None);
+    let forwards = printed("localforward 1 [a]:1\n");
+    assert!(demands_real_ssh(&forwards, &Printed::default(), Over::Tcp, For::Connection).is_some());
 }
 
 #[test]

@@ -20,20 +20,31 @@ pub enum Tunnel {
     AsRouted,
 }
 
-/// The first reason, by the options in the order of this table.
+/// The first reason: what connects to nothing first, because beside it the others do not matter.
 pub(super) fn of(call: &Invocation) -> Option<Demand> {
-    let options = TABLE.iter().find(|(letter, ..)| call.has(*letter));
-    let demand = options.map(|(_, tunnel, reason)| Demand { reason, tunnel: *tunnel });
-    demand.or_else(|| {
-        let nameless = call.host().is_empty();
-        nameless.then_some(Demand { reason: "the host has no name", tunnel: Tunnel::Never })
-    })
+    let never = |reason| Some(Demand { reason, tunnel: Tunnel::Never });
+    let routed = |reason| Some(Demand { reason, tunnel: Tunnel::AsRouted });
+    let option = TABLE.iter().find(|(letter, ..)| call.has(*letter));
+    match option {
+        Some((_, Tunnel::Never, reason)) => never(reason),
+        // What natssh answers of it is no call either: see `Invocation::control`.
+        _ if call.has('O') => never("-O controls a master of ssh's own"),
+        Some((_, Tunnel::AsRouted, reason)) => routed(reason),
+        None if call.host().is_empty() => never("the host has no name"),
+        // ssh refuses most of these, by the order in which they stand.
+        None if call.is_subsystem() && (call.has('N') || call.has('W')) => {
+            never("-s and -N exclude each other")
+        }
+        None if call.has('W') && call.stdio_forward().is_none() => {
+            routed("-W names no host with a number of a port")
+        }
+        None => None,
+    }
 }
 
-/// What connects to nothing first: beside it, the others do not matter.
-pub(super) const TABLE: [(char, Tunnel, &str); 19] = [
+/// By option.
+pub(super) const TABLE: [(char, Tunnel, &str); 16] = [
     ('G', Tunnel::Never, "-G prints the configuration"),
-    ('O', Tunnel::Never, "-O controls a master of ssh's own"),
     ('Z', Tunnel::Never, "-Z prints public keys"),
     ('A', Tunnel::AsRouted, "-A forwards the agent"),
     ('B', Tunnel::AsRouted, "-B binds to an interface"),
@@ -42,10 +53,8 @@ pub(super) const TABLE: [(char, Tunnel, &str); 19] = [
     ('K', Tunnel::AsRouted, "-K authenticates by GSSAPI"),
     ('L', Tunnel::AsRouted, "-L forwards a port"),
     ('M', Tunnel::AsRouted, "-M makes a master of ssh's own"),
-    ('N', Tunnel::AsRouted, "-N runs nothing"),
     ('P', Tunnel::AsRouted, "-P means something else to every other version of ssh"),
     ('R', Tunnel::AsRouted, "-R forwards a port"),
-    ('W', Tunnel::AsRouted, "-W connects standard input and output to a port"),
     ('X', Tunnel::AsRouted, "-X forwards X11"),
     ('Y', Tunnel::AsRouted, "-Y forwards X11"),
     ('f', Tunnel::AsRouted, "-f goes to the background"),

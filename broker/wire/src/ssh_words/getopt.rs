@@ -9,8 +9,8 @@ pub(super) const FLAGS: &[u8] = b"1246ACGKMNTVXYZafgknqstvxy";
 /// The letters that take a value: the rest of their word, or the next one.
 pub(super) const VALUES: &[u8] = b"BDEFIJLOPQRSWbceilmopw";
 /// How a call itself runs: nothing that `ssh -G` should be asked about. With `-s` or `-f` it refuses to answer
-/// where there is no command, and with `-E` it would write to that file.
-const NO_SETTINGS: &[u8] = b"EGfns";
+/// where there is no command, and with `-E` it would write to that file; `-O` asks for no connection.
+const NO_SETTINGS: &[u8] = b"EGOfns";
 
 /// One option as it was given.
 #[derive(Debug, Clone, PartialEq, Eq)]

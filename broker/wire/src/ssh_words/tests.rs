@@ -34,6 +34,7 @@ fn options_end_where_openssh_ends_them() {
         ("-l x -- -l@web", "-l x -- -l@web", None),
         ("-o _ web", "-o _ web", None),
         ("-E /log -nfs -- web sftp", "web", Some("sftp")),
+        ("-O check web", "web", None),
         ("web _", "web", None),
         ("web _ _", "web", Some(" ")),
         ("web a _ b", "web", Some("a  b")),
@@ -211,6 +212,10 @@ fn some_words_alone_demand_the_real_ssh() {
         "-246CTagknqvx -e none web true",
         "-b 127.0.0.1 -c aes256-ctr -m hmac-sha2-256 -F none -i key -J hop -l me -p 22 -S none -o BatchMode=yes web",
         "-s web sftp",
+        "web -W a:1",
+        "-N web",
+        "-NT web true",
+        "-nN -W [::1]:22 web",
     ] {
         assert_eq!(call(native).demands_real_ssh(), None, "{native}");
     }
@@ -218,13 +223,37 @@ fn some_words_alone_demand_the_real_ssh() {
         ("-G web", Tunnel::Never, "-G "),
         ("-L 1:a:2 -G web", Tunnel::Never, "-G "),
         ("-O check web", Tunnel::Never, "-O "),
+        ("-O forward -L 1:a:2 web", Tunnel::Never, "-O "),
         ("_", Tunnel::Never, "the host"),
         ("-NL 1:a:2 web", Tunnel::AsRouted, "-L "),
-        ("web -W a:1", Tunnel::AsRouted, "-W "),
+        ("web -W a:ssh", Tunnel::AsRouted, "-W "),
+        ("-Ns web sftp", Tunnel::Never, "-s "),
+        ("-W a:1 -s web sftp", Tunnel::Never, "-s "),
     ] {
         let demand = call(text).demands_real_ssh().unwrap_or_else(|| panic!("{text} is native"));
         assert_eq!(demand.tunnel, tunnel, "{text}");
         assert!(demand.reason.starts_with(start), "{text}: {}", demand.reason);
+    }
+}
+
+#[test]
+fn what_is_asked_of_a_kept_connection_is_told_from_what_only_ssh_can_answer() {
+    for (text, control) in [
+        ("-O check web", Some(Control::Check)),
+        ("web -Ostop", Some(Control::Stop)),
+        ("-o ControlPath=/x -O exit -- web", Some(Control::Exit)),
+        ("web", None),
+        ("-O forward -L 1:a:2 web", None),
+        ("-O cancel web", None),
+        ("-O proxy web", None),
+        ("-O conninfo web", None),
+        ("-O Check web", None),
+        ("-O check -O check web", None),
+        ("-O check -W a:1 web", None),
+        ("-G -O check web", None),
+        ("-O check _", None),
+    ] {
+        assert_eq!(call(text).control(), control, "{text}");
     }
 }
 
