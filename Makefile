@@ -1,7 +1,7 @@
 # Type `make` for the list of targets. Everything they need is set up by themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-long test-ansible-matrix fuzz chaos release soak lab-up lab-down demo bench bench-ansible scale install clean
+.PHONY: help setup test test-long test-ansible-matrix test-ansible-sanity fuzz chaos release soak lab-up lab-down demo bench bench-ansible scale install clean
 
 PREFIX ?= /usr/local
 # How `make lab-up` makes the lab: NODES=5 RTT=40 ROOTLESS=1
@@ -31,6 +31,9 @@ test-long: setup ## Run the tests that take minutes too
 
 test-ansible-matrix: setup release ## Run Ansible's own suites with each ansible-core that this machine has a Python for, directly and through the proxy
 	@PYTHONPATH=tests .venv/bin/python -m ansible_suites matrix
+
+test-ansible-sanity: setup ## Run ansible-test sanity on the collection; its linters come from PyPI
+	@scripts/sanity.sh
 
 fuzz: ## Look for bytes that break a parser: TARGET= (all) SECONDS=60 (each); needs nightly and cargo-fuzz
 	@scripts/fuzz.sh $(SECONDS) $(TARGET)

@@ -55,7 +55,9 @@ def matrix() -> bool:
         if not is_at_hand(version):
             continue
         for way in WAYS:
-            good = ssh(at_hand(version), way, []) and good
+            core = at_hand(version)
+            good = ssh(core, way, []) and good
+            good = any_target(core, way, targets.PLUGIN, []) and good
     return good
 
 

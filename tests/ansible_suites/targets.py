@@ -36,6 +36,8 @@ NAMES = (
     "error_from_connection",
     "signal_propagation",
 )
+# The collection's.
+PLUGIN = "natssh.broker.ssh"
 # They add the same accounts, have 3 s to connect in, or are strict about seconds otherwise.
 ALONE = ("become_sudo", "become_su", "async", "wait_for_connection")
 # What is done in 5 s has 6 there: too little for a machine with other work.
@@ -61,7 +63,7 @@ class Connection:
 def connections() -> dict[str, Connection]:
     """Those that can be asked for, by name."""
     ssh = Connection("ssh", executable.settings())
-    plugin = Connection("natssh.broker.ssh", {"ANSIBLE_TRANSPORT": "natssh.broker.ssh", "ANSIBLE_NATSSH_EXECUTABLE": str(executable.NATSSH)})
+    plugin = Connection(PLUGIN, {"ANSIBLE_TRANSPORT": PLUGIN, "ANSIBLE_NATSSH_EXECUTABLE": str(executable.NATSSH)})
     return {connection.name: connection for connection in (ssh, plugin)}
 
 
