@@ -4,6 +4,7 @@ use natssh_lab::Fault;
 use natssh_lab::faults::{NodeFault, ProxyFault};
 use natssh_tests::ansible::{PATIENCE, demo, passed};
 use natssh_tests::{Plan, Running, Said, World, collection, need, tools};
+use natssh_wire::status::SessionState;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -168,6 +169,41 @@ fn a_play_whose_proxy_is_cut_repeats_nothing_and_goes_on() {
         let afterwards = text.split("TASK [Afterwards]").nth(1).unwrap_or_default();
         assert!(afterwards.contains(&format!("ok: [{node}]")), "{text}");
     }
+}
+
+#[test]
+fn sessions_are_opened_ahead_of_a_play_and_its_end_says_what_it_cost() {
+    let Some(playbook) = tools::python_program("ansible-playbook") else { return };
+    let world = Plan::new().start();
+    let here = world.path().display().to_string();
+    // Nothing of it reaches a node but the sessions themselves: it waits on this side until they are there.
+    let play = collection::playbook(
+        &world,
+        &format!(
+            "
+- hosts: all
+  gather_facts: false
+  tasks:
+    - wait_for: {{path: {here}/warm, timeout: 60}}
+      delegate_to: localhost
+      vars: {{ansible_connection: local, ansible_python_interpreter: '{{{{ ansible_playbook_python }}}}'}}
+"
+        ),
+    );
+    let mut command = collection::command(&world, &playbook, &["-i", "control-plane,worker,", &play]);
+    command.env("ANSIBLE_CALLBACKS_ENABLED", "natssh.broker.warm");
+    let play = Running::start(command);
+    world.until_status("a session to each node", |status| {
+        status.sessions.iter().filter(|session| session.state == SessionState::Open).count() == 2
+    });
+    fs::write(world.path().join("warm"), "").expect("our own folder");
+    let said = play.end_within(PATIENCE);
+    assert_eq!(passed(&said), 2, "{}", said.text());
+    let line = said.text().lines().find(|line| line.starts_with("natssh: ")).map(str::to_owned);
+    let line = line.unwrap_or_else(|| panic!("{}", said.text()));
+    assert!(line.contains(" on 2 hosts; "), "{line}");
+    assert!(line.contains("; 2 sessions opened, 0 commands cut; "), "{line}");
+    assert!(line.contains("; slowest "), "{line}");
 }
 
 #[test]

@@ -373,9 +373,8 @@ class Connection(ConnectionBase):
     def reset(self) -> None:
         """Lets the next command on this host authenticate afresh; those that run go on."""
         try:
-            broker = self.broker()
-            host = broker.resolve(call(words.host_words(self._settings())))["host"]
-            self._say(f"RESET {host}: {broker.close_sessions(host)} sessions closed")
+            answer = self.broker().control(call(["-O", "stop", *words.host_words(self._settings())]))
+            self._say(f"RESET {answer.get('peer') or ''}: {answer['sessions']} sessions take no more commands")
         except (Failure, AnsibleError) as error:
             display.warning(f"the connection to {self.get_option('host')} was not reset: {error}")
 

@@ -15,7 +15,6 @@ import socket
 import subprocess
 import time
 import typing as t
-import urllib.parse
 
 from . import exchange, place
 from .failure import Failure
@@ -75,14 +74,9 @@ class Broker:
         """Opens a file of a node for reading."""
         return self._stream("GET", "/v1/file", "natssh-file", request)
 
-    def resolve(self, request: dict[str, t.Any]) -> dict[str, t.Any]:
-        """Which host, port and user the words come to, and whether natssh runs the call."""
-        return self._ask("POST", "/v1/resolve", request, _ANSWER).json()
-
-    def close_sessions(self, host: str) -> int:
-        """Lets the next command on that host, as ``resolve`` names it, authenticate afresh; how many sessions that ended."""
-        path = f"/v1/sessions/{urllib.parse.quote(host, safe='')}"
-        return int(self._ask("DELETE", path, None, _QUESTION).json()["closed"])
+    def control(self, request: dict[str, t.Any]) -> dict[str, t.Any]:
+        """What ``-O`` among the words comes to: how many sessions such a command would run on, asked about or ended."""
+        return self._ask("POST", "/v1/control", request, _ANSWER).json()
 
     def status(self) -> dict[str, t.Any]:
         """The broker at this moment (PROTOCOL.md, "Status")."""

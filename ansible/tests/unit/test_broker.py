@@ -108,10 +108,10 @@ class BrokerTest(unittest.TestCase):
 
     def test_one_that_leaves_before_it_answers_is_followed_by_the_next(self) -> None:
         gone = say(b"")
-        with FakeBroker(gone, say(refusal(503, DRAINING)), say(ok(b'{"closed": 2}'))) as fake:
-            self.assertEqual(self.at(fake.path).close_sessions("web 3"), 2)
+        with FakeBroker(gone, say(refusal(503, DRAINING)), say(ok(b'{"sessions": 2}'))) as fake:
+            self.assertEqual(self.at(fake.path).control({"words": ["-O", "stop", "web-3"]}), {"sessions": 2})
         self.assertEqual(len(fake.requests), 3)
-        self.assertTrue(fake.requests[2].startswith(b"DELETE /v1/sessions/web%203 HTTP/1.1\r\n"))
+        self.assertTrue(fake.requests[2].startswith(b"POST /v1/control HTTP/1.1\r\n"))
 
     def test_an_answer_that_breaks_off_is_not_asked_for_again(self) -> None:
         for answer in (SWITCHED[:20], ok(b"{}")[:-1], b"SSH-2.0-OpenSSH\r\n\r\n"):
