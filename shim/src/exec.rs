@@ -3,10 +3,12 @@
 //! Until the broker has answered that it runs the command, nothing has run, and
 //! asking again is safe; from its answer on, nothing is ever asked again.
 
+mod end;
 mod escape;
 mod keyboard;
 mod outbox;
 mod pump;
+mod raw;
 mod signals;
 mod stdio;
 mod terminal;
@@ -15,12 +17,13 @@ use crate::ask::{Waits, until_answered};
 use crate::call::{Call, Missed, check_version};
 use crate::voice::Voice;
 use crate::{UNREACHABLE, place};
+use end::End;
 use keyboard::Keyboard;
 use natssh_wire::exec::{ExecRequest, Resolution, Terminals};
 use natssh_wire::request::{encode_exec, encode_resolve};
 use natssh_wire::terminal::{Granted, Size};
 use natssh_wire::{Failure, FailureKind, Word};
-use pump::{End, Pump};
+use pump::Pump;
 use rustix::fd::OwnedFd;
 use rustix::termios::isatty;
 use signals::Signals;

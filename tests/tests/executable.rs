@@ -1,6 +1,7 @@
 //! A real Ansible whose ssh is natssh: `ANSIBLE_SSH_EXECUTABLE=natssh`, and nothing else is changed.
 
 use natssh_tests::ansible::{self, PATIENCE, demo, passed};
+use natssh_tests::screen::lacks_terminals;
 use natssh_tests::{Plan, Running, Said, World, programs, tools};
 use std::fs;
 
@@ -24,6 +25,9 @@ fn the_demo_playbook_passes_with_pipelining_and_leaves_nothing_behind() {
 #[test]
 fn the_demo_playbook_passes_without_pipelining_at_a_terminal_by_piped_transfer() {
     let Some(playbook) = tools::python_program("ansible-playbook") else { return };
+    if lacks_terminals() {
+        return;
+    }
     let world = Plan::new().start();
     let words = ["-i", &demo("inventory.yml"), &demo("playbook.yml")];
     let mut command = ansible::command(&world, &playbook, &words);

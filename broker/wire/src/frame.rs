@@ -109,7 +109,7 @@ impl<'a> FromClient<'a> {
             Self::StdinEnd => put(to, kind::STDIN_END, &[]),
             Self::Closed(output) => put(to, kind::CLOSED, &[output.kind()]),
             Self::Signal(name) => put(to, kind::SIGNAL, name.as_bytes()),
-            Self::Window(size) => put(to, kind::WINDOW, &window(*size)),
+            Self::Window(size) => put(to, kind::WINDOW, &size.to_bytes()),
             Self::Rekey => put(to, kind::REKEY, &[]),
         }
     }
@@ -141,7 +141,7 @@ impl<'a> FromClient<'a> {
                 Some(name) => Self::Signal(name),
                 None => return bad,
             },
-            (kind::WINDOW, size) => match window_of(size) {
+            (kind::WINDOW, size) => match Size::from_bytes(size) {
                 Some(size) => Self::Window(size),
                 None => return bad,
             },
@@ -240,20 +240,6 @@ fn take(bytes: &[u8], is_known: impl Fn(u8) -> bool) -> Result<Option<Parts<'_>>
         return Err(BadFrame::Length(length));
     }
     Ok(rest.get(..length).map(|carried| (kind, carried, HEADER + length)))
-}
-
-/// Columns, rows, width and height, as RFC 4254, 6.7 has them.
-fn window(size: Size) -> [u8; 16] {
-    let mut bytes = [0; 16];
-    let numbers = [size.columns, size.rows, size.width, size.height];
-    bytes.chunks_exact_mut(4).zip(numbers).for_each(|(to, number)| to.copy_from_slice(&number.to_be_bytes()));
-    bytes
-}
-
-fn window_of(bytes: &[u8]) -> Option<Size> {
-    let (numbers, []) = bytes.as_chunks::<4>() else { return None };
-    let [columns, rows, width, height] = <[[u8; 4]; 4]>::try_from(numbers).ok()?.map(u32::from_be_bytes);
-    Some(Size { columns, rows, width, height })
 }
 
 /// A signal's name: letters and digits, and `@` for those of a private range.

@@ -43,6 +43,26 @@ impl Default for Size {
     }
 }
 
+impl Size {
+    /// Columns, rows, width and height, each in four bytes, as RFC 4254, 6.7, has them.
+    pub(crate) fn to_bytes(self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        let numbers = [self.columns, self.rows, self.width, self.height];
+        bytes
+            .chunks_exact_mut(4)
+            .zip(numbers)
+            .for_each(|(to, number)| to.copy_from_slice(&number.to_be_bytes()));
+        bytes
+    }
+
+    /// Reads them; none where they are not these four.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (numbers, []) = bytes.as_chunks::<4>() else { return None };
+        let [columns, rows, width, height] = <[[u8; 4]; 4]>::try_from(numbers).ok()?.map(u32::from_be_bytes);
+        Some(Self { columns, rows, width, height })
+    }
+}
+
 /// What a 101 says about the terminal that a node is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Granted {

@@ -1,7 +1,8 @@
 //! The caller's terminal while a command of a node is at it: raw, and listened to for escapes.
 
 use super::escape::{Asked, Escapes};
-use super::terminal::{Raw, size};
+use super::raw::Raw;
+use super::terminal::size;
 use natssh_wire::terminal::{Granted, Size};
 
 /// What is typed, and what is to be done about it.

@@ -4,6 +4,7 @@
 //! what ssh's own window would hold, so that the other output and the input go
 //! on; only then is the broker no longer read.
 
+use super::end::{End, cut, last, not_understood};
 use super::escape::Asked;
 use super::keyboard::{Keyboard, Typed};
 use super::outbox::Outbox;
@@ -11,9 +12,7 @@ use super::signals::Signals;
 use super::stdio::{Input, Sink};
 use crate::voice::Voice;
 use natssh_wire::frame::pieces::{Piece, Pieces};
-use natssh_wire::frame::{BadFrame, FromBroker, FromClient, Output};
-use natssh_wire::head::decode_failure;
-use natssh_wire::{Failure, FailureKind};
+use natssh_wire::frame::{FromBroker, FromClient, Output};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -33,23 +32,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// A broker that still sends such an output has not read so: the command does not read its input, which is before
 /// that in the socket. It is left then; ssh would have its output end it.
 const STUCK: Duration = Duration::from_secs(1);
-
-/// How the command ended, or why that is not known.
-#[derive(Debug)]
-pub(super) enum End {
-    /// With this status.
-    Exit(u32),
-    /// By the signal of that name.
-    Killed(String),
-    /// Its end was not seen; whether it ran is in the message.
-    Failed(Failure),
-    /// This program was told by a signal to leave.
-    Signalled(usize),
-    /// This program was told by its escape character to leave.
-    GivenUp,
-    /// Nobody reads its output, and it does not read its input.
-    Stuck,
-}
 
 /// Who is ready.
 #[derive(Debug, Clone, Copy)]
@@ -115,7 +97,8 @@ impl<'v> Pump<'v> {
         self.tell_size();
         self.send();
         loop {
-            if self.held() == 0
+            // Who gives up does not wait for those who read.
+            if (self.held() == 0 || matches!(self.end, Some(End::GivenUp)))
                 && let Some(end) = self.end.take()
             {
                 return end;
@@ -315,34 +298,4 @@ impl<'v> Pump<'v> {
         }
         self.send();
     }
-}
-
-/// What a frame that is no output means: the end, or something to say.
-fn last(frame: &FromBroker<'_>, voice: &Voice) -> Option<End> {
-    match *frame {
-        // None of them comes here.
-        FromBroker::Output(..) | FromBroker::NoTerminal | FromBroker::StdoutEnd => None,
-        FromBroker::Debug(level, line) => {
-            match level {
-                0 => voice.info(line),
-                level => voice.debug(level, line),
-            }
-            None
-        }
-        FromBroker::Exit(status) => Some(End::Exit(status)),
-        FromBroker::Killed(signal) => Some(End::Killed(signal.to_owned())),
-        FromBroker::Failed(json) => Some(End::Failed(decode_failure(502, json))),
-    }
-}
-
-fn cut(what: &str) -> Failure {
-    Failure::new(
-        FailureKind::Cut,
-        format!("{what} before the command's end was seen: it may have run, and may run on"),
-    )
-    .hint("natssh status")
-}
-
-fn not_understood(bad: &BadFrame) -> Failure {
-    cut(&format!("the broker sent what is no frame ({bad})"))
 }
