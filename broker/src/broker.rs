@@ -4,9 +4,9 @@ use crate::config::watch::Login;
 use crate::config::{self, Environment, Settings};
 use crate::failures::{Failures, unix_now};
 use crate::metrics;
-use crate::pool::{Held, Leased, Node, Pool, ToNode, Use, WithoutSftp};
+use crate::pool::{Node, Pool, ToNode, WithoutSftp};
 use crate::reach::{Caller, Reach};
-use crate::session::{NotOpened, Stores};
+use crate::session::Stores;
 use crate::settings;
 use crate::target::{Target, Wishes};
 use natssh_wire::status::{Requests, Status, UpstreamState};
@@ -16,7 +16,6 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 /// How many failures `status` shows.
 const FAILURES_SHOWN: usize = 20;
@@ -206,50 +205,9 @@ impl Broker {
         }
     }
 
-    /// A channel of a session on `target`, for `caller`.
-    ///
-    /// # Errors
-    /// Why there is none, by `deadline`. Nothing has run.
-    pub async fn lease(
-        &self,
-        target: &Target,
-        wishes: &Wishes,
-        caller: Caller,
-        deadline: Instant,
-    ) -> Result<Leased<Node>, NotOpened> {
-        let to_node = ToNode::new(&self.reach(), target, wishes, &self.stores, caller);
-        self.pool.lease(target, wishes, to_node, deadline).await
-    }
-
-    /// The same for a file, as large or small as `how` says.
-    ///
-    /// # Errors
-    /// Why there is none, by `deadline`. Nothing has run.
-    pub async fn lease_for(
-        &self,
-        how: Use,
-        target: &Target,
-        wishes: &Wishes,
-        caller: Caller,
-        deadline: Instant,
-    ) -> Result<Leased<Node>, NotOpened> {
-        let to_node = ToNode::new(&self.reach(), target, wishes, &self.stores, caller);
-        self.pool.lease_for(how, target, wishes, to_node, deadline).await
-    }
-
-    /// A session on `target` for what takes no session channel, for `caller`.
-    ///
-    /// # Errors
-    /// Why there is none, by `deadline`.
-    pub async fn hold(
-        &self,
-        target: &Target,
-        wishes: &Wishes,
-        caller: Caller,
-        deadline: Instant,
-    ) -> Result<Held<Node>, NotOpened> {
-        let to_node = ToNode::new(&self.reach(), target, wishes, &self.stores, caller);
-        self.pool.hold(target, wishes, to_node, deadline).await
+    /// What opens sessions on `target` for `caller`, by the configuration in force.
+    pub fn to_node(&self, target: &Target, wishes: &Wishes, caller: Caller) -> Arc<ToNode> {
+        ToNode::new(&self.reach(), target, wishes, &self.stores, caller)
     }
 
     /// How the port for metrics stands.

@@ -75,9 +75,10 @@ pub(super) async fn exec(
     };
     let deadline = begun + patience(asked.timeout_ms, &wishes);
     let caller = reach::Caller::of(&asked, process);
+    let to_node = broker.to_node(&target, &wishes, caller.clone());
     let got = match &purpose {
-        None => broker.lease(&target, &wishes, caller.clone(), deadline).await.map(Got::Channel),
-        Some(_) => broker.hold(&target, &wishes, caller.clone(), deadline).await.map(Got::Session),
+        None => broker.pool.lease(&target, &wishes, to_node, deadline).await.map(Got::Channel),
+        Some(_) => broker.pool.hold(&target, &wishes, to_node, deadline).await.map(Got::Session),
     };
     let got = match got {
         Ok(got) => got,

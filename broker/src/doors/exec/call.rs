@@ -97,13 +97,13 @@ impl Call {
             }
             tries += 1;
             drop(leased);
-            leased =
-                match self.broker.lease(&self.target, &self.wishes, self.caller.clone(), self.deadline).await
-                {
-                    Ok(leased) => leased,
-                    Err(NotOpened::Failed(failure)) => return Err(failure),
-                    Err(NotOpened::RealSsh(reason)) => return Err(self.too_late_for_ssh(&reason)),
-                };
+            let Self { broker, target, wishes, caller, deadline } = self;
+            let to_node = broker.to_node(target, wishes, caller.clone());
+            leased = match broker.pool.lease(target, wishes, to_node, *deadline).await {
+                Ok(leased) => leased,
+                Err(NotOpened::Failed(failure)) => return Err(failure),
+                Err(NotOpened::RealSsh(reason)) => return Err(self.too_late_for_ssh(&reason)),
+            };
         }
     }
 

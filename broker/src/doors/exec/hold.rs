@@ -110,7 +110,8 @@ impl Hold {
             is_second = true;
             drop(held);
             let Call { broker, target, wishes, caller, deadline } = &self.call;
-            held = match broker.hold(target, wishes, caller.clone(), *deadline).await {
+            let to_node = broker.to_node(target, wishes, caller.clone());
+            held = match broker.pool.hold(target, wishes, to_node, *deadline).await {
                 Ok(held) => held,
                 Err(NotOpened::Failed(failure)) => return Err(failure),
                 Err(NotOpened::RealSsh(_)) => return Err(lost),

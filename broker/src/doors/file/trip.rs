@@ -67,7 +67,8 @@ impl Trip {
     pub(super) async fn lease(&self, how: Use) -> Result<Leased<Node>, Failure> {
         let Self { broker, target, wishes, caller, patience, .. } = self;
         let deadline = Instant::now() + *patience;
-        match broker.lease_for(how, target, wishes, caller.clone(), deadline).await {
+        let to_node = broker.to_node(target, wishes, caller.clone());
+        match broker.pool.lease_for(how, target, wishes, to_node, deadline).await {
             Ok(leased) => Ok(leased),
             Err(NotOpened::Failed(failure)) => Err(failure),
             Err(NotOpened::RealSsh(reason)) => Err(super::needs_ssh(&reason, &target.host)),
