@@ -83,6 +83,8 @@ def main() -> bool:
     if chosen.command == "matrix" and not machine.own():
         # Before this becomes a machine of its own, which has no network.
         fetch_matrix()
+    if not machine.gives_terminals():
+        raise Missing("an ordinary user's sshd has no terminals to give here")
     machine.enter(__package__)
     machine.bring_up()
     if chosen.command == "matrix":
