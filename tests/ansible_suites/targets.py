@@ -66,15 +66,13 @@ def connections() -> dict[str, Connection]:
 
 
 def cases(ground: Ground, connection: Connection, only: list[str]) -> list[Case]:
-    """The suites of these names, else all of `NAMES`; those that this version or this way does not have are told of."""
+    """The suites of these names, else all of `NAMES`, as far as this version and this way have them."""
     found = []
     for name in only or NAMES:
         folder = ground.core.targets / name
         if not folder.is_dir():
             if only:
                 raise SystemExit(f"ansible_suites: ansible-core {ground.core.version} has no suite {name}")
-        elif name in ROOT_ONLY and not machine.own():
-            print(f"SKIPPED {name}: it takes a machine of its own, which only root can make", flush=True)
         # It looks for its own addresses in what the node's sshd says of its client, and behind a proxy that is the proxy.
         elif name != "delegate_to" or ground.way == DIRECT:
             found.append(case(ground, connection, name, folder))
@@ -95,7 +93,8 @@ def case(ground: Ground, connection: Connection, name: str, folder: Path) -> Cas
         files["play.yml"] = play(name, folder)
         words = ["ansible-playbook", f"{DESK}/play.yml", "-i", f"{DESK}/inventory"]
     environment = connection.environment | {"INVENTORY": f"{DESK}/inventory", "ANSIBLE_ROLES_PATH": f"{DESK}/targets"}
-    return Case(name, name, words, environment, files=files, edits=edits(ground, connection, name), alone=name in ALONE)
+    lacks = "it takes a machine of its own, which only root can make" if name in ROOT_ONLY and not machine.own() else ""
+    return Case(name, name, words, environment, files=files, edits=edits(ground, connection, name), alone=name in ALONE, lacks=lacks)
 
 
 # The lines of its script that reach a node; the others are local and want more of ansible-test. The node needs the folder
