@@ -4,6 +4,8 @@
 
 #[path = "differential/case.rs"]
 mod case;
+#[path = "differential/master.rs"]
+mod master;
 #[path = "differential/table.rs"]
 mod table;
 
@@ -42,6 +44,15 @@ fn compare(world: &World, case: &Case) -> Result<(), String> {
     let theirs = case.run(world, "ssh");
     let ours = case.run(world, "natssh");
     case.judge(&theirs, &ours)
+}
+
+#[test]
+fn a_shared_connection_is_controlled_and_forwards_as_sshs_is() {
+    need!("ssh", "sshd");
+    let world = Plan::new().start();
+    assert_eq!(master::forwarded(&world, "natssh"), master::forwarded(&world, "ssh"));
+    run(case::call(&world, "natssh", &["-O", "exit", "control-plane"])).ok();
+    assert_eq!(master::controlled(&world, "natssh"), master::controlled(&world, "ssh"));
 }
 
 #[test]
