@@ -1,7 +1,7 @@
 //! Files over the broker's door, asked for as the Ansible plugin asks.
 
 use std::ffi::OsStr;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -160,7 +160,11 @@ impl Transfer {
             }
             self.heard.drain(..used);
             let mut more = vec![0; 1 << 20];
-            let count = self.stream.read(&mut more).expect("the broker answers");
+            let count = match self.stream.read(&mut more) {
+                // A child's end interrupts a read that has a limit (signal(7)).
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                count => count.expect("the broker answers"),
+            };
             assert!(count > 0, "the broker left without a last frame");
             self.heard.extend_from_slice(&more[..count]);
         }
