@@ -309,8 +309,8 @@ fn curl_puts_and_gets_files() {
     assert_eq!(fs::read(folder.join("x")).unwrap(), b"hello\n");
     assert_eq!(curl("ask x | file -X GET -d @-").ok(), "hello\n");
     assert_eq!(curl("ask empty | file -T -; ask empty | file -X GET -d @-").ok(), "{}");
-    for script in ["ask no/x | file -f -X GET -d @-", "(ask no/x; head -c 9000000 /dev/zero) | file -f -T -"]
-    {
+    // With much to send, curl may find its pipe broken before it reads why.
+    for script in ["ask no/x | file -f -X GET -d @-", "(ask no/x; echo hello) | file -f -T -"] {
         let said = curl(script);
         assert!(said.code == Some(22) && said.stderr.contains("422"), "{said:?}");
     }
