@@ -42,7 +42,7 @@ class Node(Ground):
         (self.folder / "cold.conf").write_text(f"{node}Host *\n{common}")
         (self.folder / "kept.conf").write_text(f"{node}Host *\n  ControlPath {self.folder}/kept\n{common}")
         # Of files that were written a moment ago the broker keeps no answer of `ssh -G`.
-        time.sleep(2.5)
+        time.sleep(3.5)
         subprocess.run(["ssh", "-F", self.folder / "kept.conf", "-fNM", "node"], env=self.environment, check=True, stdin=subprocess.DEVNULL)
 
     def natssh(self, *words: str) -> list[str]:
@@ -136,7 +136,7 @@ class Joined:
         # It ends with its end of the pipe, whatever happens to this process.
         self.agent = subprocess.Popen([BIN / "natssh-lab", "agent", self.orders], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
         # Of files that were written a moment ago the broker keeps no answer of `ssh -G`.
-        time.sleep(2.5)
+        time.sleep(3.5)
         for _ in range(100):
             if subprocess.run(self.natssh("true"), env=self.lab.environment, stdin=subprocess.DEVNULL, capture_output=True).returncode == 0:
                 return self
