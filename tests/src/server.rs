@@ -24,8 +24,17 @@ impl Server {
     /// When something does not come up.
     #[track_caller]
     pub fn start(lines: &str) -> Self {
+        Self::start_by(|_| lines.to_owned())
+    }
+
+    /// The same, where the lines name files of the world's.
+    ///
+    /// # Panics
+    /// When something does not come up.
+    #[track_caller]
+    pub fn start_by(lines: impl FnOnce(&World) -> String) -> Self {
         let world = Plan::new().without_broker().start();
-        let sshd = world.listening_sshd(&world.user_ca(), lines);
+        let sshd = world.listening_sshd(&world.user_ca(), &lines(&world));
         world.write_config("[[route]]\nhosts = [\"127.0.0.1\"]\nupstream = \"direct\"\n");
         let config = format!(
             "Host server\n  HostName 127.0.0.1\n  Port {}\n  User {}\n  IdentityFile {key}\n  CertificateFile {key}-cert.pub\n  \

@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use natssh_tests::{Files, Plan, Sshd, World, need, run, until};
+use natssh_tests::{Files, Plan, Server, Sshd, World, need, run, until};
 use natssh_wire::FailureKind;
 use natssh_wire::status::FailureRecord;
 
@@ -19,25 +19,13 @@ fn worker(world: &World) -> Files<'_> {
 /// A broker that reaches a listening sshd directly. These lines are for sshd's configuration, in which SFTP is a program
 /// that does what `first` says in words of the shell and is OpenSSH's SFTP server then.
 fn ground(lines: &str, first: &str) -> (World, Sshd) {
-    let world = Plan::new().without_broker().start();
-    let (sftp, server) = (world.path().join("sftp"), natssh_lab::tools::sftp_server());
-    let server = server.expect("OpenSSH's server brings it");
-    fs::write(&sftp, format!("#!/bin/sh\n{first}\nexec {}\n", server.display())).expect("our own folder");
-    fs::set_permissions(&sftp, Permissions::from_mode(0o755)).expect("our own file");
-    let lines = lines.replace("SFTP", &sftp.display().to_string());
-    let sshd = world.listening_sshd(&world.user_ca(), &lines);
-    world.write_config("[[route]]\nhosts = [\"127.0.0.1\"]\nupstream = \"direct\"\n");
-    let config = format!(
-        "Host server\n  HostName 127.0.0.1\n  Port {}\n  User {}\n  IdentityFile {key}\n  CertificateFile {key}-cert.pub\n  \
-         IdentitiesOnly yes\n  IdentityAgent none\n  BatchMode yes\n  UserKnownHostsFile {}\n  GlobalKnownHostsFile none\n  \
-         StrictHostKeyChecking accept-new\n  UpdateHostKeys no\n",
-        sshd.address().port(),
-        world.login(),
-        world.path().join("known").display(),
-        key = world.credentials.openssh_key().display(),
-    );
-    fs::write(world.path().join("config"), config).expect("our own folder");
-    world.start_broker();
+    let Server { world, sshd } = Server::start_by(|world| {
+        let (sftp, server) = (world.path().join("sftp"), natssh_lab::tools::sftp_server());
+        let server = server.expect("OpenSSH's server brings it");
+        fs::write(&sftp, format!("#!/bin/sh\n{first}\nexec {}\n", server.display())).expect("our own folder");
+        fs::set_permissions(&sftp, Permissions::from_mode(0o755)).expect("our own file");
+        lines.replace("SFTP", &sftp.display().to_string())
+    });
     (world, sshd)
 }
 
