@@ -3,9 +3,9 @@
 //! Everything that runs a command matters nothing here: what `-O` closes is known by whom it leads to.
 
 use super::call::{Around, Call};
-use super::lookup::NotFound;
+use super::lookup::{Found, NotFound};
 use super::meaning::Whom;
-use super::{Declined, Settings, meaning};
+use super::{Settings, meaning};
 use crate::reach::Reach;
 use crate::target::Target;
 use natssh_wire::Failure;
@@ -42,25 +42,26 @@ impl Settings {
             Err(NotFound::NoSsh(failure)) => return Err(failure),
             Err(other) => return Ok(Err(other.to_string())),
         };
+        Ok(self.meant(&call, &around, &found, reach).await)
+    }
+
+    async fn meant(
+        &self,
+        call: &Call,
+        around: &Around<'_>,
+        found: &Found,
+        reach: &Reach,
+    ) -> Result<Controlled, String> {
         if let Some(complaint) = &found.complaint {
-            return Ok(Err(complaint.clone()));
+            return Err(complaint.clone());
         }
-        let whom = match Whom::of(&found.known.printed, &call.typed) {
-            Ok(whom) => whom,
-            Err(reason) => return Ok(Err(reason)),
-        };
-        let meaning = meaning(&call, &around, &found, &whom);
-        let way = match self.road(&meaning, &whom, reach, 0).await {
-            Ok(road) => road.way,
-            Err(Declined { reason, .. }) => return Ok(Err(reason)),
-        };
-        let mut target = match meaning.target(whom, way) {
-            Ok(target) => target,
-            Err(reason) => return Ok(Err(reason)),
-        };
-        self.identities.introduce(&mut target, &call, &found, reach).await;
-        let master = found.known.printed.one("controlpath");
-        let master = master.filter(|path| !path.is_empty() && *path != "none").map(|path| around.path(path));
-        Ok(Ok(Controlled { target: Box::new(target), master }))
+        let printed = &found.known.printed;
+        let whom = Whom::of(printed, &call.typed)?;
+        let meaning = meaning(call, around, found, &whom);
+        let road = self.road(&meaning, &whom, reach, 0).await.map_err(|declined| declined.reason)?;
+        let mut target = meaning.target(whom, road.way)?;
+        self.identities.introduce(&mut target, call, found, reach).await;
+        let master = printed.one("controlpath").filter(|path| !path.is_empty() && *path != "none");
+        Ok(Controlled { target: Box::new(target), master: master.map(|path| around.path(path)) })
     }
 }
