@@ -1,9 +1,12 @@
 //! Doors: where requests enter.
 
+mod batch;
 mod connect;
 mod control;
 mod exec;
 mod file;
+mod frames;
 pub mod local;
 pub mod metrics;
+mod request;
 mod status;

@@ -4,8 +4,8 @@
 //! authentication means that one too, so the client is told to ask the real ssh as well.
 
 use super::connect::current_reach;
-use super::exec::{bad, read};
 use super::local::{Answer, json};
+use super::request::{bad, read};
 use crate::broker::Broker;
 use crate::pool::{Key, When};
 use hyper::body::Incoming;

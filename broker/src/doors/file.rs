@@ -8,8 +8,8 @@ mod plain;
 mod trip;
 mod unfinished;
 
-use super::exec::{bad, check_upgrade, decide, patience, read, switching};
 use super::local::{Caller, done};
+use super::request::{bad, check_upgrade, decide, patience, read, switching};
 use crate::broker::Broker;
 use crate::pool::Use;
 use crate::reach;

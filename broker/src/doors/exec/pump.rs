@@ -4,10 +4,10 @@
 //! input is felt by the client in its own socket, which is not read meanwhile;
 //! a client that reads no output leaves it with the session.
 
-use super::batch::Batch;
-use super::frames::{Frame, Frames, Left};
 use super::stdin::Stdin;
 use super::unheard::{Act, Unheard};
+use crate::doors::batch::Batch;
+use crate::doors::frames::{Frame, Frames, Left};
 use crate::session::{Event, Gone};
 use crate::splice::hung_up;
 use crate::target::Need;

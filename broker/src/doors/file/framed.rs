@@ -1,8 +1,8 @@
 //! A client that speaks frames: the Ansible plugin's way.
 
 use super::trip::{Client, Incoming, Outgoing, Trip, wind_down};
-use crate::doors::exec::batch::Batch;
-use crate::doors::exec::frames::{self, Frame, Frames};
+use crate::doors::batch::Batch;
+use crate::doors::frames::{self, Frame, Frames};
 use crate::pool::{Leased, Node, Use};
 use crate::session::transfer::{Left, Sink, Source};
 use crate::splice::has_hung_up;

@@ -5,7 +5,7 @@
 //! reason is among the failures.
 
 use super::trip::{Client, Incoming, Outgoing, Trip, wind_down};
-use crate::doors::exec::bad;
+use crate::doors::request::{bad, parse};
 use crate::pool::{Leased, Node, Use};
 use crate::session::transfer::{Left, Sink, Source};
 use bytes::{Bytes, BytesMut};
@@ -39,7 +39,7 @@ impl Rest {
         let line = timeout(REQUEST_TIMEOUT, rest.line()).await;
         let late = |_| bad(format!("the request did not come within {} s", REQUEST_TIMEOUT.as_secs()));
         let line = line.map_err(late)??;
-        let mut request: FileRequest = crate::doors::exec::parse(&line)?;
+        let mut request: FileRequest = parse(&line)?;
         if request.size.is_none() {
             request.size = rest.length();
         }

@@ -14,7 +14,7 @@ const MUCH: usize = 128 << 10;
 
 /// One frame.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::doors) enum Frame {
+pub(super) enum Frame {
     /// Standard input.
     Stdin(Bytes),
     /// Its end.
@@ -31,7 +31,7 @@ pub(in crate::doors) enum Frame {
 
 /// Why there is no further frame.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::doors) enum Left {
+pub(super) enum Left {
     /// The client is gone.
     Gone,
     /// It sent what is no frame.
@@ -39,7 +39,7 @@ pub(in crate::doors) enum Left {
 }
 
 /// The client's side of the socket. [`Frames::next`] may be dropped while it waits: nothing is lost.
-pub(in crate::doors) struct Frames {
+pub(super) struct Frames {
     socket: OwnedReadHalf,
     buffer: BytesMut,
     /// What is read at once.
@@ -48,12 +48,12 @@ pub(in crate::doors) struct Frames {
 
 impl Frames {
     /// `early` was read together with the request.
-    pub(in crate::doors) fn new(socket: OwnedReadHalf, early: Bytes) -> Self {
+    pub(super) fn new(socket: OwnedReadHalf, early: Bytes) -> Self {
         Self { socket, buffer: early.into(), sip: LITTLE }
     }
 
     /// The next frame.
-    pub(in crate::doors) async fn next(&mut self) -> Result<Frame, Left> {
+    pub(super) async fn next(&mut self) -> Result<Frame, Left> {
         loop {
             if let Some(frame) = take(&mut self.buffer).map_err(Left::Bad)? {
                 return Ok(frame);
@@ -63,7 +63,7 @@ impl Frames {
     }
 
     /// The socket itself.
-    pub(in crate::doors) fn socket(&self) -> &OwnedReadHalf {
+    pub(super) fn socket(&self) -> &OwnedReadHalf {
         &self.socket
     }
 

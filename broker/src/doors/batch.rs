@@ -10,7 +10,7 @@ const FULL: usize = 1 << 20;
 
 /// Frames to be written; a [`Buf`], so that one system call takes many parts.
 #[derive(Debug, Default)]
-pub(in crate::doors) struct Batch {
+pub(super) struct Batch {
     parts: VecDeque<Bytes>,
     length: usize,
     /// The output that bytes are being added to, where its header stands in `parts`, and how much it carries.
@@ -26,7 +26,7 @@ struct Open {
 
 impl Batch {
     /// Adds bytes of an output: to its frame, if that is the last one and has room.
-    pub(in crate::doors) fn output(&mut self, output: Output, mut bytes: Bytes) {
+    pub(super) fn output(&mut self, output: Output, mut bytes: Bytes) {
         while !bytes.is_empty() {
             let open = self.open.filter(|open| open.output == output && open.carried < FRAME_LIMIT);
             let mut open = open.unwrap_or_else(|| {
@@ -42,7 +42,7 @@ impl Batch {
     }
 
     /// Adds another frame.
-    pub(in crate::doors) fn frame(&mut self, frame: &FromBroker<'_>) {
+    pub(super) fn frame(&mut self, frame: &FromBroker<'_>) {
         let mut bytes = Vec::new();
         frame.encode(&mut bytes);
         self.open = None;
@@ -50,7 +50,7 @@ impl Batch {
     }
 
     /// Whether it should be written before more is added.
-    pub(in crate::doors) fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.length >= FULL
     }
 
