@@ -6,6 +6,7 @@ mod control;
 mod exec;
 mod file;
 mod frames;
+mod greeting;
 pub mod local;
 pub mod metrics;
 mod request;

@@ -10,6 +10,7 @@ mod forward;
 mod handshake;
 mod proof;
 mod remember;
+mod remote;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod transfer;
@@ -21,6 +22,7 @@ pub use exec::{Event, Gone, Running};
 pub use forward::Port;
 pub use handshake::{NotOpened, connect_hop};
 pub use proof::Proved;
+pub use remote::Remote;
 
 use crate::ssh::{Connection, Keeping, Unread};
 use crate::target::Target;

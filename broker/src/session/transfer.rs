@@ -19,7 +19,7 @@ mod tests;
 pub use get::{Got, get};
 pub use put::{Harm, Unfinished, put, remove};
 
-use super::{Event, Gone, Running};
+use super::Remote;
 use bytes::Bytes;
 use natssh_wire::file::Mode;
 use natssh_wire::frame::BadFrame;
@@ -99,28 +99,4 @@ pub trait Source: Send {
 pub trait Sink: Send {
     /// Takes the next ones; waits for as long as the client likes.
     fn write(&mut self, bytes: Bytes) -> impl Future<Output = Result<(), Left>> + Send;
-}
-
-/// What runs on a node: bytes go in, and things happen. [`Running`] is one; tests bring others.
-pub trait Remote: Sync {
-    /// What happens next. Nothing is lost when the caller stops waiting.
-    fn next(&self) -> impl Future<Output = Event> + Send;
-    /// Sends bytes; waits while the node takes none.
-    fn write(&self, bytes: Bytes) -> impl Future<Output = Result<(), Gone>> + Send;
-    /// No more follow.
-    fn finish_writing(&self) -> impl Future<Output = Result<(), Gone>> + Send;
-}
-
-impl Remote for Running {
-    async fn next(&self) -> Event {
-        Running::next(self).await
-    }
-
-    async fn write(&self, bytes: Bytes) -> Result<(), Gone> {
-        Running::write(self, bytes).await
-    }
-
-    async fn finish_writing(&self) -> Result<(), Gone> {
-        Running::finish_writing(self).await
-    }
 }

@@ -3,11 +3,11 @@
 use super::pump::{Client, Command, Over};
 use super::told;
 use crate::broker::Broker;
+use crate::doors::greeting::greeting;
 use crate::pool::{self, Leased, Node};
 use crate::reach;
-use crate::session::{Event, Gone, NotOpened, Running};
+use crate::session::{Gone, NotOpened, Running};
 use crate::target::{Need, Run, Target, Wishes};
-use bytes::Bytes;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use natssh_wire::frame::{BadFrame, FromBroker};
@@ -36,19 +36,7 @@ pub(super) struct Call {
     pub(super) deadline: Instant,
 }
 
-impl Command for Leased<Node> {
-    async fn next(&self) -> Event {
-        Running::next(self).await
-    }
-
-    async fn write(&self, bytes: Bytes) -> Result<(), Gone> {
-        Running::write(self, bytes).await
-    }
-
-    async fn finish_writing(&self) -> Result<(), Gone> {
-        Running::finish_writing(self).await
-    }
-
+impl Command for Running {
     async fn signal(&self, name: &str) -> Result<(), Gone> {
         Running::signal(self, name).await
     }
@@ -80,7 +68,7 @@ impl Call {
         let mut tries = 0;
         loop {
             let not_started = match leased.start(&self.wishes).await {
-                Ok(()) => match client.carry(&leased, terminal).await {
+                Ok(()) => match client.carry(&*leased, terminal).await {
                     Over::Told | Over::ClientGone => return Ok(()),
                     Over::BadFrame(bad) => return Err(bad_frame(&bad)),
                     Over::Closed => return Err(self.noted(self.closed())),
@@ -110,13 +98,14 @@ impl Call {
     /// What ssh would say at its start; false if nobody is there to hear it.
     async fn greet(&self, client: &mut Client, leased: &Leased<Node>) -> bool {
         let level = self.wishes.level;
-        let told =
-            told::lines(level.debug(), &self.target, &self.wishes, &told::On::of(leased.session().ssh()));
-        let said = level >= LogLevel::Info;
-        let no_terminal = (said && self.wishes.lacks_terminal).then_some(FromBroker::Debug(0, NO_TERMINAL));
-        let warning = leased.session().warning().filter(|_| said).map(|line| FromBroker::Debug(0, line));
-        let told = told.iter().map(|(level, line)| FromBroker::Debug(*level, line));
-        let frames: Vec<_> = no_terminal.into_iter().chain(warning).chain(told).collect();
+        let node = leased.session();
+        let lines = match level.debug() {
+            0 => Vec::new(),
+            debug => told::lines(debug, &self.target, &self.wishes, &told::On::of(node.ssh())),
+        };
+        let lacks_terminal = self.wishes.lacks_terminal && level >= LogLevel::Info;
+        let no_terminal = lacks_terminal.then_some(FromBroker::Debug(0, NO_TERMINAL));
+        let frames: Vec<_> = no_terminal.into_iter().chain(greeting(level, node, &lines)).collect();
         frames.is_empty() || client.tell(&frames).await
     }
 

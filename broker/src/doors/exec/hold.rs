@@ -3,14 +3,13 @@
 
 use super::call::{Call, bad_frame, client_of, farewell};
 use super::pump::{Client, Command, Over};
+use crate::doors::greeting::greeting;
 use crate::pool::{self, Held, Node};
-use crate::session::{Event, Gone, NotOpened, OpenError, Port};
+use crate::session::{Event, Gone, NotOpened, OpenError, Port, Remote};
 use crate::target::{Need, Purpose};
 use crate::upstream::refused;
 use bytes::Bytes;
 use hyper::upgrade::Upgraded;
-use natssh_wire::frame::FromBroker;
-use natssh_wire::ssh_words::LogLevel;
 use natssh_wire::{Failure, FailureKind, NodeAddr};
 use std::time::Duration;
 use tokio::time::timeout;
@@ -24,22 +23,10 @@ pub(super) struct Hold {
     pub(super) purpose: Purpose,
 }
 
-impl Command for Port {
-    async fn next(&self) -> Event {
-        Port::next(self).await
-    }
-
-    async fn write(&self, bytes: Bytes) -> Result<(), Gone> {
-        Port::write(self, bytes).await
-    }
-
-    async fn finish_writing(&self) -> Result<(), Gone> {
-        Port::finish_writing(self).await
-    }
-}
+impl Command for Port {}
 
 /// A session, of which nothing is heard but its end.
-impl Command for Held<Node> {
+impl Remote for Held<Node> {
     async fn next(&self) -> Event {
         Event::Cut(self.ended().await)
     }
@@ -52,6 +39,8 @@ impl Command for Held<Node> {
         Ok(())
     }
 }
+
+impl Command for Held<Node> {}
 
 impl Hold {
     /// Does what is wanted until one side has enough, and tells how that was.
@@ -127,10 +116,8 @@ impl Hold {
             Purpose::Forward(to) => format!("natssh: {peer} connects to {to} for a session that is kept"),
             Purpose::Nothing => format!("natssh: a session to {peer} is kept"),
         };
-        let warning = held.session().warning().filter(|_| level >= LogLevel::Info);
-        let warning = warning.map(|line| FromBroker::Debug(0, line));
-        let line = (level.debug() >= 1).then_some(FromBroker::Debug(1, &line));
-        let frames: Vec<_> = warning.into_iter().chain(line).collect();
+        let lines = [(1, line)];
+        let frames: Vec<_> = greeting(level, held.session(), &lines).collect();
         frames.is_empty() || client.tell(&frames).await
     }
 

@@ -8,7 +8,7 @@ use super::stdin::Stdin;
 use super::unheard::{Act, Unheard};
 use crate::doors::batch::Batch;
 use crate::doors::frames::{Frame, Frames, Left};
-use crate::session::{Event, Gone};
+use crate::session::{Event, Gone, Remote};
 use crate::splice::hung_up;
 use crate::target::Need;
 use bytes::Bytes;
@@ -25,13 +25,7 @@ use tokio::time::Instant;
 
 /// A command that was handed to a node, or whatever else takes its place on a session: a port, or nothing at all, which
 /// know neither signals nor terminals. [`Running`](crate::session::Running) is one; tests bring others.
-pub(super) trait Command: Sync {
-    /// What happens next. Nothing is lost when the caller stops waiting.
-    fn next(&self) -> impl Future<Output = Event> + Send;
-    /// Sends input; waits while the node takes none.
-    fn write(&self, bytes: Bytes) -> impl Future<Output = Result<(), Gone>> + Send;
-    /// Ends the input.
-    fn finish_writing(&self) -> impl Future<Output = Result<(), Gone>> + Send;
+pub(super) trait Command: Remote {
     /// Sends a signal by its name without `SIG`.
     fn signal(&self, _name: &str) -> impl Future<Output = Result<(), Gone>> + Send {
         async { Ok(()) }

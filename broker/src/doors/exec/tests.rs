@@ -1,5 +1,5 @@
 use super::pump::{Client, Command, Over};
-use crate::session::{Event, Gone};
+use crate::session::{Event, Gone, Remote};
 use crate::target::Need;
 use bytes::Bytes;
 use natssh_wire::frame::pieces::{Piece, Pieces};
@@ -59,7 +59,7 @@ impl Played {
     }
 }
 
-impl Command for Played {
+impl Remote for Played {
     async fn next(&self) -> Event {
         match self.events.lock().await.recv().await {
             Some(event) => event,
@@ -77,7 +77,9 @@ impl Command for Played {
         self.hear(|heard| heard.has_ended = true);
         Ok(())
     }
+}
 
+impl Command for Played {
     async fn signal(&self, name: &str) -> Result<(), Gone> {
         self.hear(|heard| heard.signals.push(name.to_owned()));
         Ok(())

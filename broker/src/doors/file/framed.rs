@@ -3,6 +3,7 @@
 use super::trip::{Client, Incoming, Outgoing, Trip, wind_down};
 use crate::doors::batch::Batch;
 use crate::doors::frames::{self, Frame, Frames};
+use crate::doors::greeting::greeting;
 use crate::pool::{Leased, Node, Use};
 use crate::session::transfer::{Left, Sink, Source};
 use crate::splice::has_hung_up;
@@ -10,7 +11,6 @@ use bytes::Bytes;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use natssh_wire::frame::{FromBroker, Output};
-use natssh_wire::ssh_words::LogLevel;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -98,11 +98,8 @@ impl FramesOut {
     /// What ssh would say at its start.
     async fn greet(&mut self, trip: &Trip, leased: &Leased<Node>) {
         let level = trip.wishes.level;
-        let warning = leased.session().warning().filter(|_| level >= LogLevel::Info);
-        let line = format!("natssh: the file goes over a session of {}", trip.target.peer());
-        let warning = warning.map(|line| FromBroker::Debug(0, line));
-        let line = (level.debug() >= 1).then_some(FromBroker::Debug(1, &line));
-        let frames: Vec<_> = warning.into_iter().chain(line).collect();
+        let lines = [(1, format!("natssh: the file goes over a session of {}", trip.target.peer()))];
+        let frames: Vec<_> = greeting(level, leased.session(), &lines).collect();
         if !frames.is_empty() {
             self.tell(&frames).await;
         }

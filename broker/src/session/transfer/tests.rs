@@ -4,6 +4,7 @@ mod fake;
 
 use super::put::Unfinished;
 use super::*;
+use crate::session::{Event, Gone};
 use fake::{File, Habits, Server};
 use proptest::prelude::*;
 use std::collections::VecDeque;
