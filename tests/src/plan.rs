@@ -21,6 +21,7 @@ use crate::world::{Parts, World};
 /// configuration that sends every host there, and a broker that runs.
 #[derive(Debug)]
 pub struct Plan {
+    mode: Mode,
     nodes: usize,
     rtt: Duration,
     face: Face,
@@ -42,6 +43,7 @@ impl Plan {
     /// The usual world.
     pub fn new() -> Self {
         Self {
+            mode: Mode::Rootless,
             nodes: 2,
             rtt: Duration::ZERO,
             face: Face::New,
@@ -58,6 +60,13 @@ impl Plan {
     #[must_use]
     pub fn nodes(mut self, nodes: usize) -> Self {
         self.nodes = nodes;
+        self
+    }
+
+    /// Nodes that are machines of their own, which only root may make: see [`natssh_lab::netns::available`].
+    #[must_use]
+    pub fn rooted(mut self) -> Self {
+        self.mode = Mode::Rooted;
         self
     }
 
@@ -128,6 +137,7 @@ impl Plan {
         let path = dir.path().canonicalize().expect("it was just made");
         let folder = Folder::at(&path.join("lab")).expect("a short path");
         let lab = Lab::up(Options {
+            mode: self.mode,
             nodes: self.nodes,
             rtt: self.rtt,
             face: self.face,
@@ -154,7 +164,7 @@ impl Plan {
              identity = \"me\"\n{}\n\n[identity.me]\n{identity}\n\n{}\n",
             self.upstream, self.more
         );
-        let login = account::login(Mode::Rootless).expect("the lab has found it too");
+        let login = account::login(self.mode).expect("the lab has found it too");
         let world = World::new(Parts { dir, path, lab, runtime, relay, credentials, login });
         world.write_config(&config);
         world.write_ssh_config("");

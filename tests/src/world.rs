@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use natssh_lab::agent::Target;
 use natssh_lab::ca::{HostRequest, openssh};
-use natssh_lab::credentials::Credentials;
+use natssh_lab::credentials::{Account, Credentials};
+use natssh_lab::faults::CertFault;
 use natssh_lab::node::AgentFile;
 use natssh_lab::processes::{Process, trees};
 use natssh_lab::relay::Relay;
@@ -92,6 +93,17 @@ impl World {
     /// When it did not.
     pub fn relay(&self) -> &Relay {
         self.relay.as_ref().expect("a plan with a relay")
+    }
+
+    /// Gives the user a certificate for this login at the nodes and for no other. A broker that runs reads it in its own time.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn certify(&self, login: &str) {
+        let proxy = self.lab.status().expect("the lab answers").proxy;
+        let account = Account { login: login.to_owned(), proxy };
+        let issued = self.credentials.apply(CertFault::Replace, self.lab.authority(), &account);
+        issued.unwrap_or_else(|error| panic!("{error:#}"));
     }
 
     // What the user types.

@@ -34,11 +34,13 @@ class CallbackModule(CallbackBase):
     CALLBACK_NAME = "record"
 
     def write(self, how, result):
-        """One line. The run's own folder has a name of its own."""
+        """One line. The run's own folder and its own node have names of their own."""
         line = [result._task.get_name(), result._host.name, how, cleaned(result._result)]
-        place = os.environ["PLAY_PLACE"]
+        text = json.dumps(line, sort_keys=True, ensure_ascii=False, default=str)
+        for name in ("PLACE", "NODE"):
+            text = text.replace(os.environ["PLAY_" + name], name)
         with open(os.environ["PLAY_RECORD"], "a", encoding="utf-8") as record:
-            record.write(json.dumps(line, sort_keys=True, ensure_ascii=False, default=str).replace(place, "PLACE") + "\n")
+            record.write(text + "\n")
 
     def v2_runner_on_ok(self, result):
         """A task that went well."""
