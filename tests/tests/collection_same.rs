@@ -12,7 +12,7 @@ use natssh_tests::{Plan, Running, Said, World, ansible, collection, tools};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -40,17 +40,20 @@ fn a_machine_changes_as_by_the_ssh_plugin() {
         let mut ssh = Command::new("ssh");
         ssh.arg("-F").arg(world.lab.folder().ssh_config()).args([one.node, USERS]);
         run(ssh).ok();
-        one.write_inventory("ansible_user=ann");
+        one.write_inventory("ansible_user=natssh-ann");
     }
-    world.certify("ann");
+    world.certify("natssh-ann");
     world.start_broker();
     compare(&world, &runs, &playbook, PATIENCE, 24);
 }
 
+/// How often to look whether a play wants its node rebooted.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// The users of `machine.yml`.
-const USERS: &str = "groupadd pair && useradd -m -G pair ann && useradd -m -G pair bob && \
-     echo ann:sesame | chpasswd && echo bob:swordfish | chpasswd && \
-     printf '%s\\n' 'ann ALL=(root) NOPASSWD: ALL' 'ann ALL=(bob) ALL' >/etc/sudoers.d/natssh-story";
+const USERS: &str = "groupadd natssh-pair && useradd -m -G natssh-pair natssh-ann && useradd -m -G natssh-pair natssh-bob && \
+     echo natssh-ann:sesame | chpasswd && echo natssh-bob:swordfish | chpasswd && \
+     printf '%s\\n' 'natssh-ann ALL=(root) NOPASSWD: ALL' 'natssh-ann ALL=(natssh-bob) ALL' >/etc/sudoers.d/natssh-story";
 
 /// `much` is the size of the largest file.
 fn sixty_tasks(much: usize, limit: Duration) {
@@ -62,23 +65,17 @@ fn sixty_tasks(much: usize, limit: Duration) {
         fs::write(one.place.join("much"), &pattern).expect("our own folder");
         one.write_inventory("");
     }
+    let (world, runs) = (&world, &runs);
     thread::scope(|threads| {
         // Dropped when the plays have ended, or when one has not and this panics.
-        let (_playing, over) = channel();
-        threads.spawn(|| power(&world, &runs, over));
-        compare(&world, &runs, &playbook, limit, 65);
+        let (_playing, over) = channel::<()>();
+        threads.spawn(move || {
+            while over.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+                runs.iter().for_each(|one| one.reboot_if_asked(world));
+            }
+        });
+        compare(world, runs, &playbook, limit, 65);
     });
-}
-
-/// Cuts the power of a node whose play has asked for that, and gives it back, until the plays are over.
-fn power(world: &World, runs: &[Run], over: Receiver<()>) {
-    while over.recv_timeout(Duration::from_millis(20)) == Err(RecvTimeoutError::Timeout) {
-        let asked = |one: &&Run| fs::rename(one.place.join("reboot"), one.place.join("rebooted")).is_ok();
-        for one in runs.iter().filter(asked) {
-            world.fault(Fault::Node(NodeFault::Offline { node: one.node.into() }));
-            world.fault(Fault::Node(NodeFault::Online { node: one.node.into() }));
-        }
-    }
 }
 
 /// Both plugins at the same time, which give at least so many results.
@@ -95,6 +92,9 @@ fn compare(world: &World, runs: &[Run; 2], playbook: &Path, limit: Duration, at_
     assert!(expected.len() >= at_least, "{} results", expected.len());
 }
 
+/// [`ansible::command`] or [`collection::command`].
+type Make = fn(&World, &Path, &[&str]) -> Command;
+
 /// One play of the two, on a node that is its own.
 struct Run {
     place: PathBuf,
@@ -102,19 +102,18 @@ struct Run {
     node: &'static str,
     /// How rsync reaches the node.
     rsh: &'static str,
-    make: fn(&World, &Path, &[&str]) -> Command,
+    make: Make,
 }
 
 impl Run {
     /// By the ssh plugin, and by natssh's.
     fn both(world: &World, play: &str) -> [Self; 2] {
-        let [by_ssh, by_us]: [(_, _, fn(&World, &Path, &[&str]) -> Command); 2] =
-            [("ssh", "control-plane", ansible::command), ("natssh", "worker", collection::command)];
-        [by_ssh, by_us].map(|(rsh, node, make)| {
+        let run = |rsh, node, make: Make| {
             let place = world.path().join(rsh);
             natssh_lab::state::create_private(&place).expect("our own folder");
             Self { place, play: plays().join(play), node, rsh, make }
-        })
+        };
+        [run("ssh", "control-plane", ansible::command), run("natssh", "worker", collection::command)]
     }
 
     /// The same names for nodes that are not the same.
@@ -146,6 +145,14 @@ impl Run {
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .current_dir(plays());
         command
+    }
+
+    /// Cuts the power of a rootless node whose play has asked for that, and gives it back.
+    fn reboot_if_asked(&self, world: &World) {
+        if fs::rename(self.place.join("reboot"), self.place.join("rebooted")).is_ok() {
+            world.fault(Fault::Node(NodeFault::Offline { node: self.node.into() }));
+            world.fault(Fault::Node(NodeFault::Online { node: self.node.into() }));
+        }
     }
 
     fn record(&self) -> PathBuf {

@@ -13,9 +13,9 @@ while [ $# -gt 0 ]; do
     esac
 done
 if [ "$how" = asks ]; then
-    printf '%s' "$prompt" >&2
-    # As sudo does on a terminal.
+    # As sudo does on a terminal, and before the prompt: the answer may come at once.
     stty -echo 2>/dev/null
+    printf '%s' "$prompt" >&2
     read -r password
     stty echo 2>/dev/null
     echo >&2
