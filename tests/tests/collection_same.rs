@@ -18,13 +18,13 @@ use std::time::Duration;
 
 #[test]
 fn sixty_tasks_have_the_results_of_the_ssh_plugin() {
-    sixty_tasks(3 << 20, PATIENCE);
+    sixty_tasks(3 << 20, PATIENCE * 2);
 }
 
 #[test]
 #[ignore = "takes minutes: make test-long"]
 fn sixty_tasks_have_the_results_of_the_ssh_plugin_with_two_hundred_megabytes() {
-    sixty_tasks(200_000_000, PATIENCE * 4);
+    sixty_tasks(200_000_000, PATIENCE * 5);
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn a_machine_changes_as_by_the_ssh_plugin() {
     }
     world.certify("natssh-ann");
     world.start_broker();
-    compare(&world, &runs, &playbook, PATIENCE, 24);
+    compare(&world, &runs, &playbook, PATIENCE * 2, 24);
 }
 
 /// How often to look whether a play wants its node rebooted.
