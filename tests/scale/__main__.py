@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from bench.lab import Lab
-from bench.plays import PLUGIN, SSH, Play
+from bench.play import PLUGIN, SSH, TASKS, Play
 
 
 def main() -> None:
@@ -14,7 +14,7 @@ def main() -> None:
     parser.add_argument("--forks", type=int, default=50)
     arguments = parser.parse_args()
     with Lab(rootless=True, nodes=arguments.nodes) as lab:
-        print(f"{arguments.nodes} rootless nodes, {arguments.forks} forks, 20 tasks, pipelined; a failed host would end this")
+        print(f"{arguments.nodes} rootless nodes, {arguments.forks} forks, {TASKS} tasks, pipelined; a failed host would end this")
         print(f"{'':24} {'wall':>9} {'CPU':>9} {'memory':>9} {'started':>9}", flush=True)
         for way in (PLUGIN, SSH):
             play = Play(lab, way, pipelining=True, forks=arguments.forks)
@@ -22,7 +22,7 @@ def main() -> None:
                 played = play.run(watch=True)
             finally:
                 play.close()
-            print(f"{way:24} {played.wall:7.1f} s {played.cpu:7.1f} s {played.peak:5.0f} MiB {played.started:9}", flush=True)
+            print(f"{way.name:24} {played.wall:7.1f} s {played.cpu:7.1f} s {played.peak:5.0f} MiB {played.started:9}", flush=True)
 
 
 main()
