@@ -38,7 +38,11 @@ EXECUTABLE = Way(
     "natssh as ssh", variables=KEPT | {"ANSIBLE_SSH_EXECUTABLE": str(BIN / "natssh"), "ANSIBLE_SFTP_EXTRA_ARGS": f"-S {BIN / 'natssh'}"}
 )
 PLUGIN = Way("natssh.broker.ssh", "natssh.broker.ssh")
+# With the callback, which has Ansible load the plugin before it forks its workers.
+WARM = Way("natssh.broker.ssh, warm", PLUGIN.connection, variables={"ANSIBLE_CALLBACKS_ENABLED": "natssh.broker.warm"})
+# Commands run here, one round trip later; and at once, so that what is above it is transport.
 FLOOR = Way("the floor", "floor")
+FREE = Way("no transport", FLOOR.connection)
 
 
 def mitogen() -> Way | None:
@@ -90,24 +94,24 @@ class Play:
         """One task, after which everything is open that this way keeps."""
         self.start([str(program("ansible")), "all", *self.words(), "-m", "ansible.builtin.ping"], "warming up")
 
-    def run(self, watch: bool = False) -> Played:
-        """Plays it once. A failed or unreachable host ends the benchmark."""
+    def run(self, watch: bool = False, more: dict[str, str] | None = None) -> Played:
+        """Plays it once, with `more` variables. A failed or unreachable host ends the benchmark."""
         words = [str(program("ansible-playbook")), *self.words(), str(FOLDER / "twenty.yml")]
         before, others = started(), self.others_cpu()
         peak = Peak(self.mark, self.lab.broker_pid()) if watch else None
         began = time.perf_counter()
         try:
-            own = self.start(words, "the play")
+            own = self.start(words, "the play", more)
         finally:
             wall = time.perf_counter() - began
             memory = peak.stop() if peak else 0.0
         return Played(wall, own + self.others_cpu() - others, started() - before, memory)
 
-    def start(self, words: list[str], what: str) -> float:
+    def start(self, words: list[str], what: str, more: dict[str, str] | None = None) -> float:
         """Runs one of Ansible's programs to its end; the CPU that it and its children have used."""
         log = self.folder / "log"
         with log.open("wb") as out:
-            environment = self.environment() | {processes.MARK: self.mark}
+            environment = self.environment() | {processes.MARK: self.mark} | (more or {})
             child = subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
         _pid, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)

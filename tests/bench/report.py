@@ -14,7 +14,7 @@ from .measure import Row
 
 
 def head() -> str:
-    return f"{'':58} {'natssh':>12} {'other side':>12} {'ratio':>6}  target"
+    return f"{'':76} {'natssh':>12} {'other side':>12} {'ratio':>6}  target"
 
 
 def line(row: Row) -> str:
@@ -25,7 +25,7 @@ def line(row: Row) -> str:
     if row.target is not None:
         unit = f" {row.unit}" if row.other is None else ""
         target = f"{'≥' if row.at_least else '≤'} {row.target:.3g}{unit}"
-    return f"{row.what:58} {number(row.natssh, row.unit):>12} {other:>12} {ratio:>6}  {target:<9} {row.verdict}".rstrip()
+    return f"{row.what:76} {number(row.natssh, row.unit):>12} {other:>12} {ratio:>6}  {target:<9} {row.verdict}".rstrip()
 
 
 def number(value: float, unit: str) -> str:
