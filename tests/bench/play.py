@@ -42,7 +42,7 @@ PLUGIN = Way("natssh.broker.ssh", "natssh.broker.ssh")
 WARM = Way("natssh.broker.ssh, warm", PLUGIN.connection, variables={"ANSIBLE_CALLBACKS_ENABLED": "natssh.broker.warm"})
 # Commands run here, one round trip later; and at once, so that what is above it is transport.
 FLOOR = Way("the floor", "floor")
-FREE = Way("no transport", FLOOR.connection)
+FREE = Way("no way at all", FLOOR.connection)
 
 
 def mitogen() -> Way | None:
