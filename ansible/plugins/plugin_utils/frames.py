@@ -10,8 +10,10 @@ import typing as t
 
 # Of the client.
 STDIN, STDIN_END, CLOSED, SIGNAL = 0x01, 0x02, 0x03, 0x04
-# Of the broker. The last frame is one of the last three; other kinds tell of what this client does not ask for.
+# Of the broker. The last frame is EXIT, KILLED or FAILED.
 STDOUT, STDERR, DEBUG, EXIT, KILLED, FAILED = 0x11, 0x12, 0x13, 0x14, 0x15, 0x16
+# These come to clients that ask for a terminal or with -W, and other kinds tell of what this client does not ask for.
+NO_TERMINAL, STDOUT_END = 0x17, 0x18
 _KINDS = range(0x11, 0x20)
 
 # The most that a frame carries.
@@ -82,4 +84,6 @@ def _may_carry(kind: int, carried: bytes) -> bool:
         return 0 < len(carried) <= 64 and all(0x20 < byte < 0x7F for byte in carried)
     if kind == DEBUG:
         return len(carried) > 0 and carried[0] <= 3
+    if kind in (NO_TERMINAL, STDOUT_END):
+        return not carried
     return True

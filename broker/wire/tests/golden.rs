@@ -79,6 +79,8 @@ fn the_brokers_frames_are_those_of_the_file() {
             ("exit", &[a, b, c, d]) => FromBroker::Exit(u32::from_be_bytes([a, b, c, d])),
             ("killed", name) => FromBroker::Killed(text(name)),
             ("failed", json) => FromBroker::Failed(json),
+            ("no_terminal", []) => FromBroker::NoTerminal,
+            ("stdout_end", []) => FromBroker::StdoutEnd,
             _ => panic!("{frame}"),
         };
         let mut encoded = Vec::new();
