@@ -7,6 +7,7 @@ mod exec;
 mod file;
 mod frames;
 mod greeting;
+mod linger;
 pub mod local;
 pub mod metrics;
 mod request;

@@ -78,7 +78,7 @@ pub(crate) fn failure(stream: &mut UnixStream, head: &str) -> Failure {
 }
 
 /// The head of an answer, and not one byte past it.
-pub(crate) fn head(stream: &mut UnixStream) -> Option<(u16, String)> {
+pub fn head(stream: &mut UnixStream) -> Option<(u16, String)> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];

@@ -2,12 +2,13 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, Permissions};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use natssh_tests::{Files, Plan, Server, Sshd, World, need, run, until};
+use natssh_tests::{Files, Plan, Server, Sshd, World, door, need, run, until};
 use natssh_wire::FailureKind;
 use natssh_wire::status::FailureRecord;
 
@@ -297,8 +298,8 @@ fn curl_puts_and_gets_files() {
     assert_eq!(fs::read(folder.join("x")).unwrap(), b"hello\n");
     assert_eq!(curl("ask x | file -X GET -d @-").ok(), "hello\n");
     assert_eq!(curl("ask empty | file -T -; ask empty | file -X GET -d @-").ok(), "{}");
-    // With much to send, curl may find its pipe broken before it reads why.
-    for script in ["ask no/x | file -f -X GET -d @-", "(ask no/x; echo hello) | file -f -T -"] {
+    let much = "(ask no/x; head -c 50000000 /dev/zero) | file -f -T -";
+    for script in ["ask no/x | file -f -X GET -d @-", "(ask no/x; echo hello) | file -f -T -", much] {
         let said = curl(script);
         assert!(said.code == Some(22) && said.stderr.contains("422"), "{said:?}");
     }
@@ -315,6 +316,34 @@ fn curl_puts_and_gets_files() {
     let is_told = |failure: &FailureRecord| failure.message.contains("ended under a file");
     assert!(world.status().failures.iter().any(is_told), "{:?}", world.status().failures);
     assert_eq!(names(&folder), ["begun", "big", "empty", "x"]);
+}
+
+#[test]
+fn a_client_that_listens_only_when_it_has_sent_all_hears_why_not() {
+    need!("ssh", "sshd");
+    let world = Plan::new().start();
+    let line = format!(
+        "{{\"words\": [\"-F\", \"{}\", \"worker\"], \"directory\": \"/\", \
+         \"environment\": [[\"HOME\", \"/\"]], \"path\": \"{}\"}}\n",
+        world.ssh_config_path().display(),
+        folder(&world).join("no/x").display()
+    );
+    let much = vec![0; 20_000_000];
+    let mut client = door::knock(&world.socket()).expect("a broker listens");
+    let length = line.len() + much.len();
+    write!(
+        client,
+        "PUT /v1/file HTTP/1.1\r\nHost: natssh\r\nNatssh-Protocol: 1\r\nContent-Length: {length}\r\n\r\n{line}"
+    )
+    .unwrap();
+    client.write_all(&much).expect("the broker reads on");
+    let (status, head) = door::head(&mut client).expect("a whole head");
+    assert_eq!(status, 422, "{head}");
+    // The connection serves the next request.
+    client.write_all(b"GET /v1/status HTTP/1.1\r\nHost: natssh\r\nConnection: close\r\n\r\n").unwrap();
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut client, &mut rest).unwrap();
+    assert!(rest.contains("HTTP/1.1 200"), "{rest}");
 }
 
 #[test]

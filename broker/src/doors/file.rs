@@ -8,6 +8,7 @@ mod plain;
 mod trip;
 mod unfinished;
 
+use super::linger::Lingering;
 use super::local::{Caller, done};
 use super::request::{bad, check_upgrade, decide, patience, read, switching};
 use crate::broker::Broker;
@@ -64,7 +65,7 @@ pub(super) async fn file(
     mut request: Request<Incoming>,
     verb: Verb,
 ) -> Result<FileAnswer, Failure> {
-    broker.open_for_streams()?;
+    let open = broker.open_for_streams();
     let process = request.extensions().get::<Caller>().map(|caller| caller.0);
     let is_framed = request.headers().contains_key(UPGRADE);
     if is_framed {
@@ -73,8 +74,15 @@ pub(super) async fn file(
     let upgrade = hyper::upgrade::on(&mut request);
     let body = request.into_body();
     let (asked, rest) = match is_framed {
-        true => (read(body).await?, None),
-        false => Rest::behind_request(body).await.map(|(asked, rest)| (asked, Some(rest)))?,
+        true => {
+            open?;
+            (read(body).await?, None)
+        }
+        false => {
+            let body = Lingering::new(body);
+            open?;
+            Rest::behind_request(body).await.map(|(asked, rest)| (asked, Some(rest)))?
+        }
     };
     // From here on a broker that drains waits for it.
     let kept = (broker.count_stream(), place);

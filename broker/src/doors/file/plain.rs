@@ -2,14 +2,14 @@
 //!
 //! The body begins with the request, in JSON on one line; what a put brings follows it. A get is answered once the first
 //! bytes are there, so that a refusal has a status of its own; one that fails later breaks off before its end, and the
-//! reason is among the failures.
+//! reason is among the failures. What a client sends of a put that was refused is read and dropped for a moment.
 
 use super::trip::{Client, Incoming, Outgoing, Trip, wind_down};
 use crate::doors::request::{bad, parse};
+use crate::doors::linger::Lingering;
 use crate::pool::{Leased, Node, Use};
 use crate::session::transfer::{Left, Sink, Source};
 use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, SizeHint};
 use natssh_wire::Failure;
 use natssh_wire::exec::EXEC_BODY_LIMIT;
@@ -27,14 +27,14 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What of a body is still to be read.
 pub(super) struct Rest {
-    body: hyper::body::Incoming,
+    body: Lingering,
     read: BytesMut,
     begun: bool,
 }
 
 impl Rest {
     /// The request that the body begins with, and what follows it.
-    pub(super) async fn behind_request(body: hyper::body::Incoming) -> Result<(FileRequest, Self), Failure> {
+    pub(super) async fn behind_request(body: Lingering) -> Result<(FileRequest, Self), Failure> {
         let mut rest = Self { body, read: BytesMut::new(), begun: false };
         let line = timeout(REQUEST_TIMEOUT, rest.line()).await;
         let late = |_| bad(format!("the request did not come within {} s", REQUEST_TIMEOUT.as_secs()));
