@@ -44,37 +44,48 @@ def status(carried: bytes) -> int:
 
 
 class Frames:
-    """The broker's frames, out of bytes in whatever pieces they come."""
+    """The broker's frames, out of bytes in whatever pieces they come. What a command prints, and what a file holds, is passed on as
+    it comes: a frame of it may be told in several parts."""
 
     def __init__(self) -> None:
-        self._bytes = bytearray()
+        # The beginning of a frame that is to be told whole.
+        self._bytes = b""
+        # The output whose frame has begun, and how many bytes of it are still to come.
+        self._output, self._left = STDOUT, 0
 
     def feed(self, piece: bytes) -> list[tuple[int, bytes]]:
-        """The frames that ``piece`` completes, each its kind and what it carries."""
-        self._bytes += piece
-        whole: list[tuple[int, bytes]] = []
-        at = 0
-        while (one := self._first(at)) is not None:
-            whole.append(one)
-            at += _HEADER.size + len(one[1])
-        del self._bytes[:at]
-        return whole
-
-    def _first(self, at: int) -> tuple[int, bytes] | None:
-        if at < len(self._bytes) and self._bytes[at] not in _KINDS:
-            raise BadFrame(f"there is no frame of kind {self._bytes[at]:#04x}")
-        if len(self._bytes) < at + _HEADER.size:
-            return None
-        kind, length = _HEADER.unpack_from(self._bytes, at)
-        if length > LIMIT:
-            raise BadFrame(f"a frame of {length} bytes; {LIMIT} is the limit")
-        begin = at + _HEADER.size
-        if len(self._bytes) < begin + length:
-            return None
-        carried = bytes(self._bytes[begin: begin + length])
-        if not _may_carry(kind, carried):
-            raise BadFrame(f"a frame of kind {kind:#04x} with a content that it cannot have")
-        return kind, carried
+        """What ``piece`` completes, each its kind and what it carries."""
+        view = memoryview(self._bytes + piece if self._bytes else piece)
+        self._bytes = b""
+        told: list[tuple[int, bytes]] = []
+        while len(view):
+            if self._left:
+                part = view[:self._left]
+                told.append((self._output, bytes(part)))
+                self._left -= len(part)
+                view = view[len(part):]
+                continue
+            if view[0] not in _KINDS:
+                raise BadFrame(f"there is no frame of kind {view[0]:#04x}")
+            if len(view) < _HEADER.size:
+                break
+            kind, length = _HEADER.unpack_from(view)
+            if length > LIMIT:
+                raise BadFrame(f"a frame of {length} bytes; {LIMIT} is the limit")
+            if kind in (STDOUT, STDERR):
+                self._output, self._left = kind, length
+                view = view[_HEADER.size:]
+                continue
+            end = _HEADER.size + length
+            if len(view) < end:
+                break
+            carried = bytes(view[_HEADER.size: end])
+            if not _may_carry(kind, carried):
+                raise BadFrame(f"a frame of kind {kind:#04x} with a content that it cannot have")
+            told.append((kind, carried))
+            view = view[end:]
+        self._bytes = bytes(view)
+        return told
 
 
 def _may_carry(kind: int, carried: bytes) -> bool:

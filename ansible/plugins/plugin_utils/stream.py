@@ -14,8 +14,8 @@ import typing as t
 from .failure import Failure
 from .frames import BadFrame, Frames
 
-# What is read at once: more than a unix socket holds.
-_READ = 1 << 20
+# What is read at once: as much as a unix socket holds. Memory for more would be taken, and given back, at every read.
+_READ = 256 << 10
 
 
 class Stream:

@@ -25,7 +25,13 @@ class FramesTest(unittest.TestCase):
             reader, found = Frames(), []
             for at in range(0, len(stream), size):
                 found += reader.feed(stream[at: at + size])
-            self.assertEqual(found, expected)
+            self.assertEqual(_joined(found), _joined(expected))
+
+    def test_an_output_is_told_as_it_comes(self) -> None:
+        reader = Frames()
+        self.assertEqual(reader.feed(bytes.fromhex("1100000003") + b"ab"), [(frames.STDOUT, b"ab")])
+        self.assertEqual(reader.feed(b"c" + bytes.fromhex("14000000040000")), [(frames.STDOUT, b"c")])
+        self.assertEqual(reader.feed(bytes.fromhex("0000")), [(frames.EXIT, bytes(4))])
 
     def test_what_is_no_frame_is_refused_as_soon_as_it_shows(self) -> None:
         for bad in golden.read("frames.json")["no_frames_of_the_broker"]:
@@ -41,3 +47,15 @@ class FramesTest(unittest.TestCase):
 
     def test_a_status_is_read_as_it_was_written(self) -> None:
         self.assertEqual(frames.status(bytes.fromhex("00000102")), 258)
+
+
+def _joined(told: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    """The same with each output in one part."""
+    joined: list[tuple[int, bytes]] = []
+    for kind, carried in told:
+        is_output = kind in (frames.STDOUT, frames.STDERR)
+        if is_output and joined and joined[-1][0] == kind:
+            joined[-1] = (kind, joined[-1][1] + carried)
+        elif carried or not is_output:
+            joined.append((kind, carried))
+    return joined
