@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import bastion, commands, connections, keys, plays, report, shim, streams
+from . import bastion, commands, connections, files, keys, plays, report, shim, streams
 from .lab import ROOT, Lab
 from .measure import Row
 
@@ -27,9 +27,12 @@ def measure() -> Iterator[Row]:
         yield from connections.one_command(lab, target=0.65, rounds=ROUNDS)
         yield from commands.far_away(lab, rounds=ROUNDS)
         yield from keys.echoes(lab, keys=101)
+        yield from files.far(lab, rounds=3)
     with commands.Node() as node:
         yield from commands.on_loopback(node, rounds=ROUNDS)
         yield from commands.cold(node, rounds=ROUNDS)
+    with commands.Node() as node:
+        yield from files.near(node, rounds=3)
     with commands.Node() as node:
         yield from commands.many_commands(node)
         yield from commands.many_sessions(node)

@@ -92,7 +92,7 @@ class Ground:
         config = self.folder / f"sshd-{port}"
         config.write_text(
             f"Port {port}\nListenAddress 127.0.0.1\nHostKey {self.folder}/host\nAuthorizedKeysFile {self.folder}/id.pub\n"
-            "PidFile none\nStrictModes no\nUsePAM no\nMaxStartups 1000\nMaxSessions 1000\nPrintMotd no\n"
+            "Subsystem sftp internal-sftp\nPidFile none\nStrictModes no\nUsePAM no\nMaxStartups 1000\nMaxSessions 1000\nPrintMotd no\n"
             # Whoever measures may have a slow .bashrc, which would drown every ratio.
             f"SetEnv HOME={self.home}\n"
         )
