@@ -15,6 +15,7 @@ mod node;
 mod opening;
 mod refusal;
 mod report;
+mod resting;
 mod shelf;
 mod sweep;
 #[cfg(test)]

@@ -319,6 +319,40 @@ fn curl_puts_and_gets_files() {
 }
 
 #[test]
+fn one_server_serves_one_file_after_the_other() {
+    need!("ssh", "sshd");
+    let (world, _sshd) = ground("Subsystem sftp SFTP", "echo $$ >>\"$0.starts\"");
+    let (files, folder) = (server(&world), folder(&world));
+    let starts = || -> Vec<String> {
+        let starts =
+            fs::read_to_string(world.path().join("sftp.starts")).expect("the server has been started");
+        starts.lines().map(Into::into).collect()
+    };
+    for n in 0..6 {
+        // Of small ones and large ones.
+        let (path, sent) = (folder.join(n.to_string()), bytes(n * 300_000));
+        files.put(&path, &sent).unwrap();
+        assert!(files.get(&path).unwrap() == sent, "file {n}");
+    }
+    // A machine that takes half a minute over one of them starts another.
+    assert!(starts().len() < 6, "{:?}", starts());
+    let free = |session: &natssh_wire::status::Session| session.channels == 0;
+    assert!(world.status().sessions.iter().all(free), "a server that waits is nobody's use");
+
+    // One that dies meanwhile is not missed, and none outlives a reset.
+    let mut kill = Command::new("kill");
+    kill.args(["-KILL".into(), starts().pop().expect("one at least")]);
+    run(kill).ok();
+    let before = starts().len();
+    files.put(folder.join("x"), b"x").unwrap();
+    assert!(starts().len() > before);
+    door::ask(&world.socket(), "DELETE", "/v1/sessions").expect("the broker answers");
+    let before = starts().len();
+    assert_eq!(files.get(folder.join("x")).unwrap(), b"x");
+    assert!(starts().len() > before);
+}
+
+#[test]
 fn a_client_that_listens_only_when_it_has_sent_all_hears_why_not() {
     need!("ssh", "sshd");
     let world = Plan::new().start();

@@ -87,11 +87,11 @@ pub(super) async fn file(
     // From here on a broker that drains waits for it.
     let kept = (broker.count_stream(), place);
     let (trip, how) = plan(broker, asked, process, verb).await?;
-    let leased = trip.lease(how).await?;
+    let lent = trip.lease(how).await?;
     let Some(rest) = rest else {
         tokio::spawn(async move {
             if let Ok(upgraded) = upgrade.await {
-                trip.carry(upgraded, leased, how).await;
+                trip.carry(upgraded, lent, how).await;
             }
             drop(kept);
         });
@@ -99,10 +99,10 @@ pub(super) async fn file(
     };
     match verb {
         Verb::Put => {
-            trip.put_rest(rest, leased, how, kept).await?;
+            trip.put_rest(rest, lent, how, kept).await?;
             Ok(done().map(Either::Left))
         }
-        Verb::Get => Ok(Response::new(Either::Right(trip.get_all(rest, leased, how, kept).await?))),
+        Verb::Get => Ok(Response::new(Either::Right(trip.get_all(rest, lent, how, kept).await?))),
     }
 }
 

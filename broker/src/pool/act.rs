@@ -22,6 +22,8 @@ pub(super) enum Deed<S: Line> {
     OpenAhead(SessionId, Arc<S>, u64),
     /// Close a channel that nobody came for.
     GiveUp(SessionId, Arc<S>, S::Channel),
+    /// Close the channel that rested.
+    GiveUpResting(SessionId, S::Channel),
     /// Somebody has what they waited for.
     Hand(oneshot::Sender<Answer<S>>, Leased<S>),
     /// Or has not.
@@ -136,6 +138,10 @@ impl<S: Line> Shelf<S> {
                     Ahead::Pending(_) | Ahead::None => None,
                 }
             }
+            Command::GiveUpResting(id) => {
+                let (channel, _) = self.kept.get_mut(&id)?.resting.take()?;
+                Some(Deed::GiveUpResting(id, channel))
+            }
             Command::CatchUp(id, closed) => {
                 Some(Deed::CatchUp(id, self.kept.get(&id)?.session.clone(), closed))
             }
@@ -182,6 +188,10 @@ impl<S: Line> Pool<S> {
                     session.caught_up().await;
                     pool.ahead_closed(&key, id);
                 })),
+                Deed::GiveUpResting(id, channel) => drop(tokio::spawn(async move {
+                    let left_behind = !S::wind_down(channel).await;
+                    pool.act(&key, |shelf, now| ((), shelf.ledger.rested(id, left_behind, now)));
+                })),
                 // Who has left gives it back by dropping it.
                 Deed::Hand(to, leased) => drop(to.send(Ok(leased))),
                 Deed::Tell(to, missed) => drop(to.send(Err(missed))),
@@ -190,7 +200,7 @@ impl<S: Line> Pool<S> {
                     pool.act(&key, |shelf, now| ((), shelf.ledger.caught_up(id, closed, now)));
                 })),
                 Deed::Close(kept) => {
-                    drop(kept.ahead);
+                    drop((kept.ahead, kept.resting));
                     kept.session.close();
                 }
             }

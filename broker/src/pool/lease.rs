@@ -13,8 +13,17 @@ pub struct Leased<S: Line> {
     key: Arc<Key>,
     session: SessionId,
     line: Arc<S>,
-    /// None for [`Held`].
-    channel: Option<S::Channel>,
+    granted: Granted<S>,
+}
+
+/// What is given back.
+enum Granted<S: Line> {
+    /// A channel.
+    Channel(S::Channel),
+    /// A session's connection, for [`Held`].
+    Connection,
+    /// Nothing: the channel rests.
+    Nothing,
 }
 
 /// A session that takes nothing from `MaxSessions`: for a forwarded port, or to be kept. Dropping it gives it back.
@@ -36,7 +45,8 @@ impl<S: Line> Leased<S> {
         line: Arc<S>,
         channel: Option<S::Channel>,
     ) -> Self {
-        Self { pool: pool.clone(), key: key.clone(), session, line, channel }
+        let granted = channel.map_or(Granted::Connection, Granted::Channel);
+        Self { pool: pool.clone(), key: key.clone(), session, line, granted }
     }
 
     /// The session that it is a channel of.
@@ -51,6 +61,42 @@ impl<S: Line> Leased<S> {
         &self.key
     }
 
+    /// Keeps the channel for whoever goes on with the conversation on it ([`Pool::rouse`]).
+    ///
+    /// # Errors
+    /// There is no room for that, and the channel is to be closed.
+    pub fn rest(mut self, talk: S::Talk) -> Result<(), Self> {
+        let channel = match std::mem::replace(&mut self.granted, Granted::Nothing) {
+            Granted::Channel(channel) if !S::is_closed(&channel) => channel,
+            other => {
+                self.granted = other;
+                return Err(self);
+            }
+        };
+        let mut unkept = Some(channel);
+        self.pool.act(&self.key, |shelf, now| {
+            let Some(kept) = shelf.kept.get_mut(&self.session) else { return ((), Vec::new()) };
+            let (rests, commands) = shelf.ledger.rest(self.session, now);
+            if rests {
+                kept.resting = unkept.take().map(|channel| (channel, talk));
+            }
+            ((), commands)
+        });
+        match unkept {
+            None => Ok(()),
+            Some(channel) => {
+                self.granted = Granted::Channel(channel);
+                Err(self)
+            }
+        }
+    }
+
+    /// Has the session alone from now on; whether nobody else uses it.
+    #[must_use]
+    pub fn alone(&self) -> bool {
+        self.pool.act(&self.key, |shelf, _| (shelf.ledger.leave_alone(self.session), Vec::new()))
+    }
+
     /// A command has been handed over: now is the time to open the next channel.
     pub fn started(&self) {
         self.pool.act(&self.key, |shelf, now| ((), shelf.ledger.started(self.session, now)));
@@ -61,8 +107,13 @@ impl<S: Line> Deref for Leased<S> {
     type Target = S::Channel;
 
     fn deref(&self) -> &S::Channel {
-        // Taken only by `drop`, and `Held` hides a lease that has none.
-        self.channel.as_ref().expect("a lease has its channel until it is dropped")
+        match &self.granted {
+            Granted::Channel(channel) => channel,
+            // `Held` hides the one, and `rest` and `drop` end with the other.
+            Granted::Connection | Granted::Nothing => {
+                unreachable!("a lease has its channel until it is dropped")
+            }
+        }
     }
 }
 
@@ -70,8 +121,12 @@ impl<S: Line> Drop for Leased<S> {
     fn drop(&mut self) {
         let (pool, key, session, line) =
             (self.pool.clone(), self.key.clone(), self.session, self.line.clone());
-        let Some(channel) = self.channel.take() else {
-            return pool.act(&key, |shelf, now| ((), shelf.ledger.let_go(session, now)));
+        let channel = match std::mem::replace(&mut self.granted, Granted::Nothing) {
+            Granted::Channel(channel) => channel,
+            Granted::Connection => {
+                return pool.act(&key, |shelf, now| ((), shelf.ledger.let_go(session, now)));
+            }
+            Granted::Nothing => return,
         };
         let closed = S::is_closed(&channel);
         drop(channel);

@@ -5,7 +5,8 @@
 //! many channels as sshd's `MaxSessions` lets it, counted until each is *closed*; the limit is not
 //! announced and is learned from refusals. On a cold node one session is opened, whoever waits for it;
 //! further ones while all are full. Each session has one channel opened ahead of need, so that a command
-//! costs one round trip and not two.
+//! costs one round trip and not two. A channel whose program can serve the next of its kind may rest on the
+//! session until then; it takes a place and stands in nobody's way.
 
 mod entry;
 #[cfg(test)]
@@ -34,6 +35,11 @@ pub(super) const MAX_AGE: Duration = Duration::from_secs(12 * 3600);
 /// How long a channel opened ahead may stand unused where the node is Teleport's: a cluster may cut the
 /// whole connection for one silent channel (`client_idle_timeout`), and does not say so.
 pub(super) const AHEAD_ON_TELEPORT: Duration = Duration::from_secs(5);
+
+/// A channel with a program that waits for the next of its kind is kept for so long: from one file of a play to the next.
+pub(super) const RESTS: Duration = Duration::from_secs(30);
+/// Such a channel is closed within this, or another session is opened for who waits for its place.
+pub(super) const MAKING_ROOM: Duration = Duration::from_secs(1);
 
 /// Names who waits; given by the caller, never twice.
 pub(super) type WaiterId = u64;
@@ -86,6 +92,8 @@ pub(super) enum Command {
     OpenAhead(SessionId),
     /// Close the channel opened ahead; ends with [`Ledger::ahead_closed`].
     GiveUpAhead(SessionId),
+    /// Close the channel that rests; ends with [`Ledger::rested`].
+    GiveUpResting(SessionId),
     /// Ask the node anything; answered by [`Ledger::caught_up`] with that number.
     CatchUp(SessionId, u64),
     /// Close the session, which is out of the books.
@@ -258,6 +266,40 @@ impl Ledger {
         self.settle(now)
     }
 
+    /// Somebody is done with a channel on which a program waits for more of the same; whether it is kept for that.
+    /// One that is not is given back as ever.
+    pub(super) fn rest(&mut self, id: SessionId, now: Instant) -> (bool, Vec<Command>) {
+        let wanted = self.drained || !self.waiting.is_empty();
+        let rests = !wanted && self.entry(id).is_some_and(|entry| entry.rest(now));
+        (rests, self.settle(now))
+    }
+
+    /// Takes a channel that rests, for somebody who goes on with it; on which session.
+    pub(super) fn rouse(&mut self, how: Use, keep: Duration, now: Instant) -> Option<SessionId> {
+        self.entries.iter_mut().for_each(|entry| entry.expire(now));
+        let entry = self.entries.iter_mut().find(|entry| entry.may_rouse(how))?;
+        entry.rouse(how);
+        let id = entry.id;
+        self.keep = keep;
+        Some(id)
+    }
+
+    /// A channel that rested is closed.
+    pub(super) fn rested(&mut self, id: SessionId, left_behind: bool, now: Instant) -> Vec<Command> {
+        if let Some(entry) = self.entry(id)
+            && entry.resting.take().is_some()
+        {
+            entry.closed += 1;
+            entry.left_behind |= left_behind;
+        }
+        self.settle(now)
+    }
+
+    /// Somebody who has a place on that session wants it alone from now on; whether nobody else is there.
+    pub(super) fn leave_alone(&mut self, id: SessionId) -> bool {
+        self.entry(id).is_some_and(Entry::leave_alone)
+    }
+
     /// Somebody who had the connection of that session lets go of it.
     pub(super) fn let_go(&mut self, id: SessionId, now: Instant) -> Vec<Command> {
         if let Some(entry) = self.entry(id) {
@@ -341,6 +383,7 @@ impl Ledger {
             if entry.give_up_ahead(now) {
                 commands.push(Command::GiveUpAhead(entry.id));
             }
+            commands.extend(entry.tire_of_resting(now));
             true
         });
         commands.extend(self.settle(now));
@@ -385,6 +428,8 @@ impl Ledger {
             }
             !over
         });
+        let short = self.entries.iter_mut().filter(|entry| entry.is_short());
+        commands.extend(short.filter_map(|entry| entry.give_up_resting(now)));
         commands
     }
 
@@ -397,7 +442,10 @@ impl Ledger {
     /// How many sessions to open now: as many as those who wait will fill. One opens the way to a cold node.
     fn to_open(&self, now: Instant) -> usize {
         let alone = self.waiting.iter().filter(|(_, how)| *how == Use::Alone).count();
-        let wanted = alone + (self.waiting.len() - alone).div_ceil(self.limit as usize);
+        // Who waits has these in a moment, and authenticating takes longer.
+        let freed = self.entries.iter().filter(|entry| entry.makes_room(now)).count();
+        let shared = (self.waiting.len() - alone).saturating_sub(freed);
+        let wanted = alone + shared.div_ceil(self.limit as usize);
         let opening = self.entries.iter().filter(|entry| self.is_opening_now(entry)).count();
         let warm = self.entries.iter().any(Entry::will_take_more);
         match warm {

@@ -37,11 +37,15 @@ pub struct Counts {
 pub trait Line: Send + Sync + 'static {
     /// A channel, on which nothing runs yet. Dropping it closes it.
     type Channel: Send + 'static;
+    /// What is known of the conversation on a channel that rests, for who goes on with it.
+    type Talk: Send + 'static;
 
     /// Opens one. A caller who stops waiting leaves nothing open.
     fn channel(self: Arc<Self>) -> Boxed<Result<Self::Channel, OpenError>>;
     /// Whether the node has closed a channel.
     fn is_closed(channel: &Self::Channel) -> bool;
+    /// Lets what runs on a channel end by itself, and closes it; whether that was seen.
+    fn wind_down(channel: Self::Channel) -> Boxed<bool>;
     /// Waits for whatever was sent before to have been read by the node.
     fn caught_up(self: Arc<Self>) -> Boxed<()>;
     /// How it ended, once it has.

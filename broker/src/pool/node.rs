@@ -3,6 +3,7 @@
 use super::lease::{Held, Leased};
 use super::line::{Boxed, Counts, Line, Opener};
 use crate::reach::{Caller, Opened, Reach, Way};
+use crate::session::transfer::Talk;
 use crate::session::{Alive, Ended, Gone, Health, NotOpened, OpenError, Port, Running, Session, Stores};
 use crate::target::{Target, Wishes};
 use natssh_wire::{Failure, FailureKind, NodeAddr};
@@ -100,6 +101,7 @@ impl Held<Node> {
 
 impl Line for Node {
     type Channel = Running;
+    type Talk = Talk;
 
     fn channel(self: Arc<Self>) -> Boxed<Result<Running, OpenError>> {
         let session = self.session.clone();
@@ -108,6 +110,10 @@ impl Line for Node {
 
     fn is_closed(channel: &Running) -> bool {
         channel.has_ended()
+    }
+
+    fn wind_down(channel: Running) -> Boxed<bool> {
+        Box::pin(async move { channel.wind_down().await })
     }
 
     fn caught_up(self: Arc<Self>) -> Boxed<()> {

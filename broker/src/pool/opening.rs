@@ -61,7 +61,8 @@ impl<S: Line> Pool<S> {
                 ahead_for: teleport.then_some(AHEAD_ON_TELEPORT),
             };
             (shelf.refused, shelf.why) = (None, None);
-            shelf.kept.insert(id, Kept { session, opened_at: unix_now(), seen: now, ahead: Ahead::None });
+            let kept = Kept { session, opened_at: unix_now(), seen: now, ahead: Ahead::None, resting: None };
+            shelf.kept.insert(id, kept);
             ((), shelf.ledger.opened(id, facts, now))
         });
         let (pool, key) = (Arc::downgrade(self), key.clone());

@@ -37,6 +37,8 @@ pub(super) struct Kept<S: Line> {
     pub seen: Instant,
     /// The channel opened ahead of need.
     pub ahead: Ahead<S>,
+    /// The channel that rests, and how far its conversation has come.
+    pub resting: Option<(S::Channel, S::Talk)>,
 }
 
 /// A channel opened ahead of need.

@@ -2,7 +2,7 @@
 
 pub(super) mod fake;
 
-use super::ledger::{AHEAD_ON_TELEPORT, KEEP, SPARE_IDLE};
+use super::ledger::{AHEAD_ON_TELEPORT, KEEP, RESTS, SPARE_IDLE};
 use super::*;
 use crate::session::Health;
 use fake::{Door, FakeLine, Node, ToNode, target};
@@ -67,6 +67,51 @@ fn failure(not: NotOpened) -> Failure {
 
 fn denied() -> NotOpened {
     Failure::new(FailureKind::Denied, "root@web-1: Permission denied").into()
+}
+
+async fn rouse(pool: &Arc<FakePool>, node: &Arc<Node>, how: Use) -> Option<(Leased<FakeLine>, u32)> {
+    let opener = Arc::new(ToNode(node.clone()));
+    pool.rouse(how, &target("web-1.example.com"), &Wishes::default(), opener).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_rests_between_two_who_want_the_same_of_it() {
+    let (pool, node) = (pool(), Node::far(10, millis(40)));
+    assert!(rouse(&pool, &node, Use::Shared).await.is_none(), "nothing is there");
+    let first = lease(&pool, &node).await.unwrap();
+    assert!(first.alone() && first.rest(1).is_ok());
+    assert_eq!((pool.report()[0].channels, node.channels()), (0, 1));
+    let begun = Instant::now();
+    let (second, talk) = rouse(&pool, &node, Use::Alone).await.expect("it rests");
+    assert_eq!((talk, begun.elapsed(), pool.report()[0].channels), (1, Duration::ZERO, 1));
+    assert!(rouse(&pool, &node, Use::Shared).await.is_none(), "one has it");
+    assert!(second.rest(2).is_ok());
+    // Its program ends while nobody looks.
+    let (third, _) = rouse(&pool, &node, Use::Shared).await.expect("it rests again");
+    third.finish();
+    assert!(third.rest(3).is_err());
+    assert!(rouse(&pool, &node, Use::Shared).await.is_none());
+    assert_eq!((pool.report()[0].channels, node.channels()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_rests_goes_with_its_time_its_session_and_its_broker() {
+    let (pool, node) = (pool(), Node::new(10));
+    assert!(lease(&pool, &node).await.unwrap().rest(1).is_ok());
+    sleep(RESTS + Duration::from_secs(2)).await;
+    assert_eq!((node.channels(), pool.report()[0].state), (0, SessionState::Open));
+    assert!(lease(&pool, &node).await.unwrap().rest(1).is_ok());
+    node.sessions()[0].cut();
+    sleep(millis(1)).await;
+    assert!(rouse(&pool, &node, Use::Shared).await.is_none());
+    let busy = lease(&pool, &node).await.unwrap();
+    assert!(lease(&pool, &node).await.unwrap().rest(1).is_ok());
+    assert_eq!(node.channels(), 2);
+    pool.drain();
+    sleep(millis(1)).await;
+    assert_eq!(node.channels(), 1, "who has one keeps it");
+    assert!(rouse(&pool, &node, Use::Shared).await.is_none());
+    drop(busy);
 }
 
 #[tokio::test(start_paused = true)]

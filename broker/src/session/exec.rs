@@ -11,6 +11,11 @@ use crate::target::{Run, Wishes};
 use bytes::Bytes;
 use natssh_wire::terminal::Size;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// A program that has nothing more to do and whose input has ended ends within this.
+const WINDING_DOWN: Duration = Duration::from_secs(5);
 
 /// One session channel. Dropping it closes it; what runs on the node then loses its outputs, as with ssh.
 pub struct Running {
@@ -93,6 +98,21 @@ impl Running {
     /// The session has ended.
     pub async fn rekey(&self) -> Result<(), Gone> {
         self.session.rekey().await.map_err(|()| Gone)
+    }
+
+    /// Lets what runs on the channel end by itself, so that the node counts it no more when the place is given back;
+    /// whether it has.
+    pub async fn wind_down(&self) -> bool {
+        let ended = async {
+            drop(self.finish_writing().await);
+            loop {
+                match self.next().await {
+                    Event::Exit(_) | Event::Killed(_) | Event::Closed | Event::Cut(_) => return,
+                    _ => {}
+                }
+            }
+        };
+        timeout(WINDING_DOWN, ended).await.is_ok()
     }
 
     /// Whether the channel has ended: nothing can be started on it any more.

@@ -1,6 +1,7 @@
 //! A whole file to a node, or from one, over one channel of a session.
 //!
-//! SFTP carries it, in as few round trips as it can: the greeting and the first requests leave together.
+//! SFTP carries it, in as few round trips as it can: the greeting and the first requests leave together, and a
+//! conversation that is through with one file can wait for the next ([`Talk`]).
 //! A node that has no SFTP is served by commands (`shell`). Either way what is put is written under a name of its own
 //! beside its place and renamed, so that a part of it is never seen; `place` says when that cannot be.
 
@@ -13,11 +14,13 @@ mod place;
 mod put;
 mod sftp;
 pub mod shell;
+mod talk;
 #[cfg(test)]
 mod tests;
 
 pub use get::{Got, get};
 pub use put::{Harm, Unfinished, put, remove};
+pub use talk::Talk;
 
 use super::Remote;
 use bytes::Bytes;

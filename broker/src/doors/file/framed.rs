@@ -1,6 +1,6 @@
 //! A client that speaks frames: the Ansible plugin's way.
 
-use super::trip::{Client, Incoming, Outgoing, Trip, wind_down};
+use super::trip::{Client, Incoming, Lent, Outgoing, Trip};
 use crate::doors::batch::Batch;
 use crate::doors::frames::{self, Frame, Frames};
 use crate::doors::greeting::greeting;
@@ -36,18 +36,18 @@ struct FramesOut {
 
 impl Trip {
     /// Carries the file of a client that was answered 101, and tells how that went.
-    pub(super) async fn carry(self: &Arc<Self>, upgraded: Upgraded, leased: Leased<Node>, how: Use) {
+    pub(super) async fn carry(self: &Arc<Self>, upgraded: Upgraded, lent: Lent, how: Use) {
         // The door serves nothing but unix sockets.
         let Ok(parts) = upgraded.downcast::<TokioIo<UnixStream>>() else { return };
         let (read, socket) = parts.io.into_inner().into_split();
         let frames = Frames::new(read, parts.read_buf);
         let incoming = FramesIn { frames, begun: false, ended: false };
         let mut client = Client { incoming, outgoing: FramesOut { socket, begun: false } };
-        client.outgoing.greet(self, &leased).await;
-        match self.go(&mut client, leased, how).await {
-            Ok(last) => {
+        client.outgoing.greet(self, &lent.channel).await;
+        match self.go(&mut client, lent, how).await {
+            Ok(over) => {
                 client.outgoing.tell(&[FromBroker::Exit(0)]).await;
-                wind_down(last).await;
+                over.wind_down().await;
             }
             Err(Some(failure)) => {
                 let json = serde_json::to_vec(&failure).unwrap_or_default();

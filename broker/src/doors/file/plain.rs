@@ -4,10 +4,10 @@
 //! bytes are there, so that a refusal has a status of its own; one that fails later breaks off before its end, and the
 //! reason is among the failures. What a client sends of a put that was refused is read and dropped for a moment.
 
-use super::trip::{Client, Incoming, Outgoing, Trip, wind_down};
-use crate::doors::request::{bad, parse};
+use super::trip::{Client, Incoming, Lent, Outgoing, Trip};
 use crate::doors::linger::Lingering;
-use crate::pool::{Leased, Node, Use};
+use crate::doors::request::{bad, parse};
+use crate::pool::Use;
 use crate::session::transfer::{Left, Sink, Source};
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Frame, SizeHint};
@@ -169,7 +169,7 @@ impl Trip {
     pub(super) async fn put_rest(
         self: Arc<Self>,
         rest: Rest,
-        leased: Leased<Node>,
+        lent: Lent,
         how: Use,
         kept: impl Send + 'static,
     ) -> Result<(), Failure> {
@@ -177,10 +177,10 @@ impl Trip {
         let mut client = Client { incoming: rest, outgoing: Pipe { to, begun: false } };
         // In a task of its own: whoever goes away takes its connection's task along, and what was begun must be removed.
         let put = tokio::spawn(async move {
-            let last = self.go(&mut client, leased, how).await?;
+            let over = self.go(&mut client, lent, how).await?;
             // The client does not wait for that.
             tokio::spawn(async move {
-                wind_down(last).await;
+                over.wind_down().await;
                 drop(kept);
             });
             Ok(())
@@ -199,17 +199,17 @@ impl Trip {
     pub(super) async fn get_all(
         self: Arc<Self>,
         rest: Rest,
-        leased: Leased<Node>,
+        lent: Lent,
         how: Use,
         kept: impl Send + 'static,
     ) -> Result<FileBody, Failure> {
         let (to, mut from) = mpsc::channel(1);
         let mut client = Client { incoming: rest, outgoing: Pipe { to, begun: false } };
         tokio::spawn(async move {
-            match self.go(&mut client, leased, how).await {
-                Ok(last) => {
+            match self.go(&mut client, lent, how).await {
+                Ok(over) => {
                     drop(client);
-                    wind_down(last).await;
+                    over.wind_down().await;
                 }
                 Err(failure) => {
                     let failure = failure.inspect(|failure| {

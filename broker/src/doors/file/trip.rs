@@ -6,7 +6,7 @@ use crate::broker::Broker;
 use crate::pool::{Leased, Node, Use};
 use crate::reach;
 use crate::session::NotOpened;
-use crate::session::transfer::{BULK, Got, Harm, Lacking, Left, Order, Sink, Source, Stopped, Unfinished};
+use crate::session::transfer::{Got, Harm, Lacking, Left, Order, Sink, Source, Stopped, Talk, Unfinished};
 use crate::target::{Target, Wishes};
 use natssh_wire::Failure;
 use std::future::Future;
@@ -15,9 +15,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 mod clear;
+mod lent;
 mod ways;
 
-pub(super) use clear::wind_down;
+pub(super) use lent::{Lent, Over};
 
 /// How often a file of which nothing has passed is taken elsewhere.
 const MORE_TRIES: u32 = 1;
@@ -63,8 +64,18 @@ enum Missed {
 }
 
 impl Trip {
-    /// A channel for it.
-    pub(super) async fn lease(&self, how: Use) -> Result<Leased<Node>, Failure> {
+    /// A channel for it, with a conversation that may have begun.
+    pub(super) async fn lease(&self, how: Use) -> Result<Lent, Failure> {
+        let Self { broker, target, wishes, caller, .. } = self;
+        let to_node = broker.to_node(target, wishes, caller.clone());
+        if let Some((channel, talk)) = broker.pool.rouse(how, target, wishes, to_node).await {
+            return Ok(Lent { channel, talk });
+        }
+        Ok(Lent { channel: self.channel(how).await?, talk: Talk::default() })
+    }
+
+    /// A channel on which nothing runs.
+    async fn channel(&self, how: Use) -> Result<Leased<Node>, Failure> {
         let Self { broker, target, wishes, caller, patience, .. } = self;
         let deadline = Instant::now() + *patience;
         let to_node = broker.to_node(target, wishes, caller.clone());
@@ -75,23 +86,23 @@ impl Trip {
         }
     }
 
-    /// Carries the file; the channel that was used last, for [`wind_down`].
+    /// Carries the file.
     ///
     /// # Errors
     /// What the client is to be told; none where it is gone.
     pub(super) async fn go<I: Incoming, O: Outgoing>(
         self: &Arc<Self>,
         client: &mut Client<I, O>,
-        leased: Leased<Node>,
+        lent: Lent,
         how: Use,
-    ) -> Result<Leased<Node>, Option<Failure>> {
+    ) -> Result<Over, Option<Failure>> {
         let mut tries = 0;
-        let mut next = Ok(leased);
+        let mut next = Ok(lent);
         let missed = loop {
             let missed = match next {
                 Err(failure) => break Missed::NoLease(failure),
-                Ok(leased) => match self.run(client, leased, how).await {
-                    Ok(last) => return Ok(last),
+                Ok(lent) => match self.run(client, lent, how).await {
+                    Ok(over) => return Ok(over),
                     Err(missed) => missed,
                 },
             };
@@ -111,37 +122,49 @@ impl Trip {
     async fn run<I: Incoming, O: Outgoing>(
         &self,
         client: &mut Client<I, O>,
-        mut leased: Leased<Node>,
+        mut lent: Lent,
         how: Use,
-    ) -> Result<Leased<Node>, Missed> {
-        if !self.broker.without_sftp.holds(leased.key(), Instant::now()) {
-            let carried = match self.verb {
-                Verb::Put => self.put(client, &leased).await.map(|()| Got::Whole),
-                Verb::Get => self.get(client, &leased, Some(BULK)).await,
-            };
-            match carried {
-                Ok(Got::Whole) => return Ok(leased),
-                Ok(Got::Large) => {
-                    wind_down(leased).await;
-                    let leased = self.lease(Use::Alone).await.map_err(Missed::NoLease)?;
-                    self.get(client, &leased, None).await?;
-                    return Ok(leased);
-                }
-                Err(Missed::Unfinished(Unfinished { why: Stopped::NoSftp(lacking), .. })) => {
-                    if lacking == Lacking::Surely {
-                        tracing::debug!(host = self.target.host, "no sftp; files go by commands");
-                        self.broker.without_sftp.note(leased.key(), Instant::now());
-                    }
-                    drop(leased);
-                    leased = self.lease(self.by_commands(how)).await.map_err(Missed::NoLease)?;
-                }
-                Err(other) => return Err(other),
+    ) -> Result<Over, Missed> {
+        if self.broker.without_sftp.holds(lent.channel.key(), Instant::now()) {
+            return self.run_commands(client, lent.channel, how).await;
+        }
+        let carried = match self.verb {
+            Verb::Put => self.put(client, &mut lent).await.map(|()| Got::Whole),
+            Verb::Get => self.get(client, &mut lent, Use::Shared).await,
+        };
+        match carried {
+            Ok(Got::Whole) => Ok(lent.over()),
+            Ok(Got::TooLarge) => {
+                // Others are on that session, and stay there.
+                lent.over().wind_down().await;
+                let mut lent = self.lease(Use::Alone).await.map_err(Missed::NoLease)?;
+                self.get(client, &mut lent, Use::Alone).await?;
+                Ok(lent.over())
             }
+            Err(Missed::Unfinished(Unfinished { why: Stopped::NoSftp(lacking), .. })) => {
+                if lacking == Lacking::Surely {
+                    tracing::debug!(host = self.target.host, "no sftp; files go by commands");
+                    self.broker.without_sftp.note(lent.channel.key(), Instant::now());
+                }
+                drop(lent);
+                let channel = self.channel(self.by_commands(how)).await.map_err(Missed::NoLease)?;
+                self.run_commands(client, channel, how).await
+            }
+            Err(other) => Err(other),
         }
-        match self.verb {
-            Verb::Put => self.put_by_commands(client, leased, how).await,
-            Verb::Get => self.get_by_command(client, leased).await,
-        }
+    }
+
+    async fn run_commands<I: Incoming, O: Outgoing>(
+        &self,
+        client: &mut Client<I, O>,
+        channel: Leased<Node>,
+        how: Use,
+    ) -> Result<Over, Missed> {
+        let last = match self.verb {
+            Verb::Put => self.put_by_commands(client, channel, how).await?,
+            Verb::Get => self.get_by_command(client, channel).await?,
+        };
+        Ok(Over(Some(last)))
     }
 
     /// How large a file is, cat does not say beforehand.

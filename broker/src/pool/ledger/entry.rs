@@ -1,6 +1,6 @@
 //! What the ledger knows of one session.
 
-use super::{Command, Facts, MAX_AGE, On, Place, Use};
+use super::{Command, Facts, MAKING_ROOM, MAX_AGE, On, Place, RESTS, Use};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -32,6 +32,14 @@ pub(in crate::pool) struct Ahead {
     given_up: bool,
 }
 
+/// A channel that rests: its program waits for whoever goes on with it, and nobody has it meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::pool) struct Resting {
+    since: Instant,
+    /// Since when it is being closed; it counts until it is.
+    given_up: Option<Instant>,
+}
+
 /// One session.
 #[derive(Debug, Clone)]
 pub(in crate::pool) struct Entry {
@@ -49,6 +57,8 @@ pub(in crate::pool) struct Entry {
     pub total: u64,
     /// The channel opened ahead of need.
     pub ahead: Option<Ahead>,
+    /// The channel that rests.
+    pub resting: Option<Resting>,
     /// Somebody on it does not read.
     pub stalled: bool,
     /// Who has it wants no neighbours.
@@ -80,6 +90,7 @@ impl Entry {
             held: 0,
             total: 0,
             ahead: None,
+            resting: None,
             stalled: false,
             alone: false,
             limit: 0,
@@ -107,7 +118,8 @@ impl Entry {
     /// Channels that count, whoever has them, and whoever had them until the node has let go.
     pub(in crate::pool) fn in_flight(&self) -> u32 {
         let lingering = u32::try_from(self.closed - self.let_go).unwrap_or(u32::MAX);
-        self.taken.saturating_add(u32::from(self.ahead.is_some())).saturating_add(lingering)
+        let unused = u32::from(self.ahead.is_some()) + u32::from(self.resting.is_some());
+        self.taken.saturating_add(unused).saturating_add(lingering)
     }
 
     /// The node has read all that was sent when so many channels were closed.
@@ -223,6 +235,62 @@ impl Entry {
         let Some(ahead) = self.ahead.as_mut().filter(over) else { return false };
         ahead.given_up = true;
         true
+    }
+
+    /// Lets a channel rest that somebody was granted and is done with, if none does and there is room for more.
+    pub(super) fn rest(&mut self, now: Instant) -> bool {
+        let may = self.health == Health::Open && self.resting.is_none() && self.in_flight() < self.limit;
+        if may {
+            self.resting = Some(Resting { since: now, given_up: None });
+            self.give_back(now);
+        }
+        may
+    }
+
+    /// Whether a channel rests that somebody may go on with.
+    pub(super) fn may_rouse(&self, how: Use) -> bool {
+        let rests = self.resting.is_some_and(|resting| resting.given_up.is_none());
+        let fits = how == Use::Shared || (how == Use::Alone && self.in_use() == 0);
+        rests && fits && self.will_take_more()
+    }
+
+    /// Takes the channel that rests; there must be one.
+    pub(super) fn rouse(&mut self, how: Use) {
+        self.resting = None;
+        self.taken += 1;
+        self.total += 1;
+        self.alone = how == Use::Alone;
+    }
+
+    /// Has it to themselves who has it now, if nobody else uses it.
+    pub(super) fn leave_alone(&mut self) -> bool {
+        self.alone |= self.taken == 1 && self.held == 0;
+        self.alone
+    }
+
+    /// Whether all its places are taken, or it takes nothing more: then nothing rests on it.
+    pub(super) fn is_short(&self) -> bool {
+        self.health == Health::Draining || (self.will_take_more() && self.in_flight() >= self.limit)
+    }
+
+    /// Gives up the channel that rests.
+    pub(super) fn give_up_resting(&mut self, now: Instant) -> Option<Command> {
+        let resting = self.resting.as_mut().filter(|resting| resting.given_up.is_none())?;
+        resting.given_up = Some(now);
+        Some(Command::GiveUpResting(self.id))
+    }
+
+    /// The same once its time is over.
+    pub(super) fn tire_of_resting(&mut self, now: Instant) -> Option<Command> {
+        let patience = self.ahead_for.map_or(RESTS, |patience| patience.min(RESTS));
+        self.resting.filter(|resting| now >= resting.since + patience)?;
+        self.give_up_resting(now)
+    }
+
+    /// Whether a place is about to be free: a channel that rested is being closed, and not for too long.
+    pub(super) fn makes_room(&self, now: Instant) -> bool {
+        let given_up = self.resting.and_then(|resting| resting.given_up);
+        given_up.is_some_and(|since| now < since + MAKING_ROOM) && self.will_take_more()
     }
 
     /// Notes whether it answers; whether that is news.

@@ -287,10 +287,85 @@ fn closing_ends_every_session_at_once_and_those_on_their_way_when_they_are_there
     assert_eq!(ask(&mut ledger, 3, now), [Command::Open(3)]);
 }
 
+/// A ledger with one open session on which a channel rests, at `now`.
+fn resting(now: Instant) -> (Ledger, SessionId) {
+    let (mut ledger, id) = warm(now);
+    assert_eq!(ask(&mut ledger, 1, now), [granted(1, On::New, 0)]);
+    assert_eq!(ledger.rest(id, now), (true, vec![]));
+    (ledger, id)
+}
+
+#[test]
+fn who_goes_on_has_the_channel_that_rests_and_nobody_else_has_it() {
+    let now = Instant::now();
+    let (mut ledger, id) = resting(now);
+    let entry = &ledger.entries()[0];
+    assert_eq!((entry.in_flight(), entry.in_use(), entry.unused_since()), (1, 0, Some(now)));
+    assert_eq!(ask(&mut ledger, 2, now), [granted(2, On::New, 1)], "a command has one of its own");
+    assert_eq!(ledger.rouse(Use::Alone, KEEP, now), None, "it would not be alone");
+    assert_eq!(ledger.rouse(Use::Shared, KEEP, now), Some(id));
+    assert_eq!(ledger.rouse(Use::Shared, KEEP, now), None, "somebody has it");
+    assert!(!ledger.leave_alone(id));
+    assert_eq!(ledger.closed(id, false, now), []);
+    assert!(ledger.leave_alone(id) && ledger.entries()[0].alone);
+    assert_eq!(ledger.rest(id, now), (true, vec![]));
+    assert!(!ledger.entries()[0].alone);
+    assert_eq!(ledger.rouse(Use::Alone, KEEP, now), Some(id));
+}
+
+#[test]
+fn a_channel_that_rests_stands_in_nobodys_way() {
+    let now = Instant::now();
+    let (mut ledger, id) = resting(now);
+    (2..10).for_each(|who| assert_eq!(plain(ledger.ask(who, Use::Shared, KEEP, now)).len(), 1));
+    assert_eq!(ask(&mut ledger, 10, now), [granted(10, On::New, 9), Command::GiveUpResting(id)]);
+    assert_eq!(ledger.rouse(Use::Shared, KEEP, now), None, "it is being closed");
+    assert_eq!(ask(&mut ledger, 11, now), [], "its place is nearly there");
+    assert_eq!(ask(&mut ledger, 12, now), [Command::Open(2)]);
+    assert_eq!(ledger.rested(id, false, now), [Command::CatchUp(id, 2)]);
+    assert_eq!(plain(ledger.caught_up(id, 2, now)), [granted(11, On::New, 9)]);
+    // One that is not closed in time is not waited for.
+    let (mut ledger, _) = resting(now);
+    (2..=11).for_each(|who| drop(ask(&mut ledger, who, now)));
+    assert_eq!(ledger.tick(now + MAKING_ROOM - Duration::from_millis(1)), []);
+    assert_eq!(ledger.tick(now + MAKING_ROOM), [Command::Open(2)]);
+}
+
+#[test]
+fn a_channel_rests_for_a_while_and_not_past_a_reset_or_a_drain() {
+    let now = Instant::now();
+    let (mut ledger, id) = resting(now);
+    assert_eq!(ledger.tick(now + RESTS - seconds(1)), []);
+    assert_eq!(ledger.tick(now + RESTS), [Command::GiveUpResting(id)]);
+    assert_eq!(ledger.tick(now + RESTS), [], "once");
+    assert_eq!((ledger.rested(id, false, now), ledger.entries()[0].in_flight()), (vec![], 1));
+    let (mut ledger, id) = resting(now);
+    assert_eq!(ledger.reset(now), (1, vec![Command::Close(id)]), "nobody uses it");
+    let (mut ledger, id) = resting(now);
+    ask(&mut ledger, 2, now);
+    assert_eq!(ledger.drain(now), [Command::GiveUpResting(id)]);
+    assert_eq!(ledger.rouse(Use::Shared, KEEP, now), None);
+    assert_eq!(ledger.rest(id, now), (false, vec![]), "nothing rests on what is on its way out");
+}
+
+#[test]
+fn nothing_rests_where_places_are_few() {
+    let now = Instant::now();
+    let (mut ledger, id) = warm(now);
+    (1..=10).for_each(|who| drop(ask(&mut ledger, who, now)));
+    assert_eq!(ledger.rest(id, now), (false, vec![]));
+    ledger.closed(id, false, now);
+    ledger.caught_up(id, 2, now);
+    assert!(ledger.rest(id, now).0);
+    assert!(!ledger.rest(id, now).0, "one is enough");
+}
+
 fn deeds() -> impl Strategy<Value = Vec<(u64, Deed)>> {
     let how = prop_oneof![4 => Just(Use::Shared), 1 => Just(Use::Alone), 1 => Just(Use::Connection)];
     let runs = prop_oneof![4 => 1u64..400, 1 => 400u64..20_000];
+    let carried = prop_oneof![4 => Just(Use::Shared), 1 => Just(Use::Alone)];
     let deed = prop_oneof![
+        10 => (carried, runs.clone()).prop_map(|(how, ms)| Deed::Carry { how, ms }),
         30 => (how, runs, any::<bool>()).prop_map(|(how, ms, tidy)| Deed::Run { how, ms, tidy }),
         3 => any::<prop::sample::Index>().prop_map(Deed::GiveUp),
         2 => any::<prop::sample::Index>().prop_map(Deed::Cut),

@@ -11,6 +11,11 @@ const LATER: Duration = Duration::from_millis(1);
 /// What happens to a world from outside.
 #[derive(Debug, Clone)]
 pub(super) enum Deed {
+    /// A file is to be carried, on a channel that rests if there is one, and its own rests afterwards if it may.
+    Carry {
+        how: Use,
+        ms: u64,
+    },
     /// A command is wanted. An untidy one leaves a process behind for a minute.
     Run {
         how: Use,
@@ -43,6 +48,8 @@ enum Event {
     Answered(SessionId, Opener, bool),
     Over(SessionId, WaiterId),
     AheadClosed(SessionId),
+    /// The program on a channel that rested has ended.
+    Rested(SessionId),
     CaughtUp(SessionId, u64),
     /// The node lets go of a channel: a moment after the close has arrived.
     Reaped(SessionId),
@@ -62,6 +69,8 @@ struct Work {
     how: Use,
     ms: u64,
     tidy: bool,
+    /// Its channel may rest afterwards.
+    rests: bool,
     /// Refusals on sessions that took nothing at all.
     useless: u32,
 }
@@ -87,6 +96,8 @@ pub(super) struct World {
     heirs: HashMap<u64, (WaiterId, Place)>,
     last_granted: HashMap<Use, WaiterId>,
     asked_again: BTreeSet<WaiterId>,
+    /// Sessions with a channel that rests.
+    resting: BTreeSet<SessionId>,
 }
 
 impl World {
@@ -108,6 +119,7 @@ impl World {
             unconfirmed: HashMap::new(),
             last_granted: HashMap::new(),
             asked_again: BTreeSet::new(),
+            resting: BTreeSet::new(),
         };
         world.later(Duration::from_secs(1), Event::Tick);
         world
@@ -115,12 +127,13 @@ impl World {
 
     pub(super) fn do_it(&mut self, deed: &Deed) {
         match *deed {
-            Deed::Run { how, ms, tidy } => {
-                self.last += 1;
-                let who = self.last;
-                self.waiting.insert(who, Work { how, ms, tidy, useless: 0 });
-                let commands = self.ledger.ask(who, how, KEEP, self.now);
-                self.perform(commands);
+            Deed::Run { how, ms, tidy } => self.ask(Work { how, ms, tidy, rests: false, useless: 0 }),
+            Deed::Carry { how, ms } => {
+                let work = Work { how, ms, tidy: true, rests: true, useless: 0 };
+                match self.ledger.rouse(how, KEEP, self.now) {
+                    Some(id) => self.go_on(id, work),
+                    None => self.ask(work),
+                }
             }
             Deed::GiveUp(at) => {
                 let all: Vec<_> = self.waiting.keys().copied().collect();
@@ -161,6 +174,22 @@ impl World {
             Deed::Down(down) => self.down = down,
         }
         self.check();
+    }
+
+    fn ask(&mut self, work: Work) {
+        self.last += 1;
+        let who = self.last;
+        self.waiting.insert(who, work);
+        let commands = self.ledger.ask(who, work.how, KEEP, self.now);
+        self.perform(commands);
+    }
+
+    /// On a channel that rested.
+    fn go_on(&mut self, id: SessionId, work: Work) {
+        assert!(self.resting.remove(&id), "nothing rests on {id}");
+        self.last += 1;
+        self.running.insert(self.last, (id, work));
+        self.later(Duration::from_millis(work.ms), Event::Over(id, self.last));
     }
 
     pub(super) fn run_for(&mut self, time: Duration) {
@@ -207,6 +236,7 @@ impl World {
         self.node.remove(&id);
         self.open.remove(&id);
         self.unconfirmed.remove(&id);
+        self.resting.remove(&id);
         let commands = self.ledger.ended(id, self.now);
         self.perform(commands);
         // Those on it hear of it after the pool has: what they give back is out of the books.
@@ -244,6 +274,10 @@ impl World {
                         self.later(self.round_trip, Event::AheadClosed(id));
                     }
                 }
+                Command::GiveUpResting(id) => {
+                    assert!(self.resting.remove(&id), "nothing rests on {id}");
+                    self.later(self.round_trip + LATER, Event::Rested(id));
+                }
                 Command::CatchUp(id, closed) => {
                     self.later(self.round_trip + LATER, Event::CaughtUp(id, closed));
                 }
@@ -251,6 +285,7 @@ impl World {
                     assert!(self.open.remove(&id), "{id} was not open");
                     self.node.remove(&id);
                     self.unconfirmed.remove(&id);
+                    self.resting.remove(&id);
                     assert!(self.running.values().all(|(session, _)| *session != id), "{id} was in use");
                 }
                 Command::Fail(who) => {
@@ -258,6 +293,13 @@ impl World {
                 }
             }
         }
+    }
+
+    fn perform_resting(&mut self, id: SessionId, rests: bool, commands: Vec<Command>) {
+        if rests {
+            assert!(self.resting.insert(id), "one at a time on {id}");
+        }
+        self.perform(commands);
     }
 
     fn grant(&mut self, who: WaiterId, place: Place) {
@@ -326,6 +368,13 @@ impl World {
                     let commands = self.ledger.let_go(id, self.now);
                     return self.perform(commands);
                 }
+                if work.rests {
+                    let (rests, commands) = self.ledger.rest(id, self.now);
+                    self.perform_resting(id, rests, commands);
+                    if rests {
+                        return;
+                    }
+                }
                 match work.tidy {
                     true => self.later(self.round_trip / 2 + LATER, Event::Reaped(id)),
                     false => self.later(Duration::from_secs(60), Event::Reaped(id)),
@@ -340,6 +389,11 @@ impl World {
             Event::AheadClosed(id) => {
                 self.reap(id);
                 let commands = self.ledger.ahead_closed(id, self.now);
+                self.perform(commands);
+            }
+            Event::Rested(id) => {
+                self.reap(id);
+                let commands = self.ledger.rested(id, false, self.now);
                 self.perform(commands);
             }
             Event::Reaped(id) => self.reap(id),
@@ -418,13 +472,17 @@ impl World {
             };
             assert_eq!(entry.taken as usize, of(|how| how != Use::Connection), "places of {entry:?}");
             assert_eq!(entry.in_use() as usize, of(|_| true), "users of {entry:?}");
-            let counted = entry.taken + u32::from(entry.ahead.is_some());
+            let counted = entry.taken + u32::from(entry.ahead.is_some()) + u32::from(entry.resting.is_some());
             assert!(entry.health == Health::Opening || counted <= CHANNELS, "{entry:?}");
             assert!(!entry.alone || entry.taken == 1, "{entry:?}");
         }
         assert_eq!(self.ledger.waiting(), self.waiting.len());
         // Who waits while nothing is under way and the last attempt did not just fail waits for a place.
-        let moves = self.ledger.entries().iter().any(|e| e.health == Health::Opening || e.in_use() > 0);
+        let moves = self
+            .ledger
+            .entries()
+            .iter()
+            .any(|e| e.health == Health::Opening || e.in_use() > 0 || e.makes_room(self.now));
         let paused = self.ledger.not_before.is_some_and(|at| self.now < at + Duration::from_secs(2));
         assert!(self.waiting.is_empty() || moves || paused, "nobody serves {:?}", self.ledger);
     }

@@ -153,6 +153,8 @@ impl Drop for FakeChannel {
 
 impl Line for FakeLine {
     type Channel = FakeChannel;
+    /// How many have had it.
+    type Talk = u32;
 
     fn channel(self: Arc<Self>) -> Boxed<Result<FakeChannel, OpenError>> {
         if !self.listed.swap(true, SeqCst) {
@@ -179,6 +181,11 @@ impl Line for FakeLine {
 
     fn is_closed(channel: &FakeChannel) -> bool {
         channel.over.load(SeqCst)
+    }
+
+    fn wind_down(channel: FakeChannel) -> Boxed<bool> {
+        channel.finish();
+        Box::pin(async { true })
     }
 
     fn caught_up(self: Arc<Self>) -> Boxed<()> {

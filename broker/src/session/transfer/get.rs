@@ -1,13 +1,14 @@
 //! A file of a node, by SFTP.
 //!
-//! Three round trips: one for the subsystem, before which the node takes nothing; one for the greeting, a look and the
-//! open file together; and one for its bytes, of which as many are asked for as a channel's window holds. No more is asked for than the client takes, so a slow one holds back nobody.
+//! Two round trips: one for a look and the open file together; and one for its bytes, of which as many are asked for as a
+//! channel's window holds. A new conversation costs one more, for the subsystem, before which the node takes nothing; the
+//! greeting comes along. No more is asked for than the client takes, so a slow one holds back nobody.
 
 use super::packet::{Opening, Request, Status, code};
 use super::place::Place;
 use super::put::refused;
 use super::sftp::{Asked, Sftp, words};
-use super::{Remote, Sink, Stopped};
+use super::{Remote, Sink, Stopped, Talk};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
@@ -23,21 +24,23 @@ const LONG_READ: u32 = 128 << 10;
 pub enum Got {
     /// All of it is there.
     Whole,
-    /// It has so many bytes or more as were said to be too many; none has been read.
-    Large,
+    /// It has too many bytes; none has been read.
+    TooLarge,
 }
 
-/// Reads a file, unless it has `most` bytes or more. The channel must have been asked for the subsystem.
+/// Reads a file, unless `fits` says no to so many bytes. The channel must have been asked for the subsystem, where the
+/// conversation is a new one.
 ///
 /// # Errors
 /// See [`Stopped`].
 pub async fn get<R: Remote>(
     remote: &R,
+    talk: &mut Talk,
     path: &[u8],
-    most: Option<u64>,
+    fits: impl FnOnce(u64) -> bool,
     sink: &mut impl Sink,
 ) -> Result<Got, Stopped> {
-    let mut sftp = Sftp::new(remote);
+    let mut sftp = Sftp::new(remote, talk);
     let looked = sftp.ask(&Request::Stat { path });
     let opened = sftp.ask(&Request::Open { path, how: Opening::Read, permissions: 0 });
     sftp.send().await?;
@@ -48,29 +51,49 @@ pub async fn get<R: Remote>(
     }
     let handle = opened.map_err(|status| refused("read", path, &words(&status)))?;
     let size = looked.ok().and_then(|attributes| attributes.size).unwrap_or_default();
-    if most.is_some_and(|most| size >= most) {
-        return Ok(Got::Large);
-    }
+    let got = if fits(size) {
+        read(&mut sftp, path, &handle, size, sink).await?;
+        Got::Whole
+    } else {
+        Got::TooLarge
+    };
+    let closed = sftp.ask(&Request::Close { handle: &handle });
+    sftp.forget(closed);
+    sftp.send().await?;
+    Ok(got)
+}
+
+/// Reads an open file to its end.
+async fn read<R: Remote>(
+    sftp: &mut Sftp<'_, R>,
+    path: &[u8],
+    handle: &[u8],
+    size: u64,
+    sink: &mut impl Sink,
+) -> Result<(), Stopped> {
     let length = if sftp.greeting().await?.limits { LONG_READ } else { READ };
     let mut parts = Parts { size, length, next: 0, asked: VecDeque::new(), missing: 0 };
     loop {
-        parts.ask(&mut sftp, &handle);
+        parts.ask(sftp, handle);
         sftp.send().await?;
-        let Some(part) = parts.first() else { return Ok(Got::Whole) };
+        let Some(part) = parts.first() else { return Ok(()) };
         match sftp.answer_to(part.asked).await?.data() {
             Ok(data) if data.len() > part.length as usize => {
                 return Err(Stopped::Cut("its SFTP server gave more than it was asked for".into()));
             }
-            Ok(data) if data.is_empty() => return Ok(Got::Whole),
+            Ok(data) if data.is_empty() => break,
             Ok(data) => {
-                parts.came(&part, &data, &mut sftp, &handle);
+                parts.came(&part, &data, sftp, handle);
                 sftp.send().await?;
                 sink.write(data).await.map_err(Stopped::Client)?;
             }
-            Err(Status { code: code::END, .. }) => return Ok(Got::Whole),
+            Err(Status { code: code::END, .. }) => break,
             Err(status) => return Err(refused("read", path, &words(&status))),
         }
     }
+    // What was asked for behind the end.
+    parts.asked.iter().for_each(|part| sftp.forget(part.asked));
+    Ok(())
 }
 
 /// What is asked for, in the order of the file.

@@ -1,15 +1,16 @@
 //! A file to a node, by SFTP.
 //!
-//! Four round trips: one for the subsystem, before which the node takes nothing; one for the greeting, a look at the
-//! place and the temporary file together; one for the bytes, until the last is written; and one for the rename, which
-//! waits for that: a disk may be full. A file that is there already costs a fifth, for its permissions and its owner.
+//! Three round trips: one for a look at the place and the temporary file together; one for the bytes, until the last is
+//! written; and one for the rename, which waits for that: a disk may be full. A file that is there already costs one
+//! more, for its permissions and its owner; and so does a new conversation, for the subsystem, before which the node takes
+//! nothing.
 
 mod opening;
 mod reason;
 
 use super::packet::{Extensions, Request, Status, code};
 use super::sftp::{Sftp, words};
-use super::{Left, Order, Remote, Source, Stopped};
+use super::{Left, Order, Remote, Source, Stopped, Talk};
 use bytes::Bytes;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -45,23 +46,29 @@ pub enum Harm {
     Part,
 }
 
-/// Puts a file. The channel must have been asked for the subsystem.
+/// Puts a file. The channel must have been asked for the subsystem, where the conversation is a new one.
 ///
 /// # Errors
 /// See [`Unfinished`]. Nothing of `source` has been read where the node turned out to have no SFTP.
-pub async fn put<R: Remote>(remote: &R, order: &Order, source: &mut impl Source) -> Result<(), Unfinished> {
-    let mut put = Put { sftp: Sftp::new(remote), temporary: None, handle: None, harm: Harm::None };
+pub async fn put<R: Remote>(
+    remote: &R,
+    talk: &mut Talk,
+    order: &Order,
+    source: &mut impl Source,
+) -> Result<(), Unfinished> {
+    let mut put = Put { sftp: Sftp::new(remote, talk), temporary: None, handle: None, harm: Harm::None };
     let Err(why) = put.run(order, source).await else { return Ok(()) };
     let left = put.clear_away(&why).await;
     Err(Unfinished { why, left, harm: put.harm })
 }
 
-/// Removes what a put that was cut off may have left. The channel must have been asked for the subsystem.
+/// Removes what a put that was cut off may have left. The channel must have been asked for the subsystem, where the
+/// conversation is a new one.
 ///
 /// # Errors
 /// It may still be there.
-pub async fn remove<R: Remote>(remote: &R, path: &[u8]) -> Result<(), Stopped> {
-    let mut sftp = Sftp::new(remote);
+pub async fn remove<R: Remote>(remote: &R, talk: &mut Talk, path: &[u8]) -> Result<(), Stopped> {
+    let mut sftp = Sftp::new(remote, talk);
     let asked = sftp.ask(&Request::Remove { path });
     sftp.send().await?;
     match sftp.answer_to(asked).await?.done() {

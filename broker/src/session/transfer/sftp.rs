@@ -7,12 +7,12 @@ use super::packet::{
     self, Answer, Attributes, Extensions, Nonsense, PACKET_LIMIT, Request, Status, code, decode_answer,
     decode_version,
 };
+use super::talk::Talk;
 use super::{Lacking, Remote, STALLED, Stopped};
 use crate::session::Event;
 use crate::text::one_line;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use natssh_wire::frame::Output;
-use std::collections::HashMap;
 use tokio::time::timeout;
 
 /// What is gathered before it is sent.
@@ -25,17 +25,7 @@ const NO_PROGRAM: [u32; 2] = [126, 127];
 /// A conversation with the SFTP server of a node.
 pub(super) struct Sftp<'r, R: Remote> {
     remote: &'r R,
-    /// The server runs. Before, OpenSSH opens no window: a write would wait, also for one that is refused.
-    started: bool,
-    to_send: BytesMut,
-    heard: BytesMut,
-    last_id: u32,
-    /// Requests whose answers nobody has taken yet.
-    open: usize,
-    /// Answers that nobody has asked for yet.
-    kept: HashMap<u32, Answer>,
-    complaint: Vec<u8>,
-    extensions: Option<Extensions>,
+    talk: &'r mut Talk,
 }
 
 /// The number of a request.
@@ -43,47 +33,43 @@ pub(super) struct Sftp<'r, R: Remote> {
 pub(super) struct Asked(u32);
 
 impl<'r, R: Remote> Sftp<'r, R> {
-    /// Greets the server, as soon as something is asked of it.
-    pub(super) fn new(remote: &'r R) -> Self {
-        let mut to_send = BytesMut::new();
-        packet::encode_init(&mut to_send);
-        Self {
-            remote,
-            started: false,
-            to_send,
-            heard: BytesMut::new(),
-            last_id: 0,
-            open: 0,
-            kept: HashMap::new(),
-            complaint: Vec::new(),
-            extensions: None,
-        }
+    /// Goes on with a conversation, or begins it.
+    pub(super) fn new(remote: &'r R, talk: &'r mut Talk) -> Self {
+        Self { remote, talk }
     }
 
     /// Adds a request to those that leave together.
     pub(super) fn ask(&mut self, request: &Request<'_>) -> Asked {
-        self.last_id = self.last_id.wrapping_add(1);
-        self.open += 1;
-        request.encode(self.last_id, &mut self.to_send);
-        Asked(self.last_id)
+        self.talk.last_id = self.talk.last_id.wrapping_add(1);
+        self.talk.open += 1;
+        request.encode(self.talk.last_id, &mut self.talk.to_send);
+        Asked(self.talk.last_id)
+    }
+
+    /// Nobody will take the answer to that.
+    pub(super) fn forget(&mut self, asked: Asked) {
+        self.talk.open = self.talk.open.saturating_sub(1);
+        if self.talk.kept.remove(&asked.0).is_none() {
+            self.talk.unwanted.insert(asked.0);
+        }
     }
 
     /// Requests whose answers nobody has taken yet.
     pub(super) fn open(&self) -> usize {
-        self.open
+        self.talk.open
     }
 
     /// Whether it is time to send what was gathered.
     pub(super) fn is_full(&self) -> bool {
-        self.to_send.len() >= FULL
+        self.talk.to_send.len() >= FULL
     }
 
     /// Sends what was gathered; waits while the node takes none. Whoever stops waiting has lost the conversation.
     pub(super) async fn send(&mut self) -> Result<(), Stopped> {
-        while !self.started {
+        while !self.talk.started {
             self.happens().await?;
         }
-        let mut gathered = self.to_send.split().freeze();
+        let mut gathered = self.talk.to_send.split().freeze();
         while !gathered.is_empty() {
             // In parts, so that a slow path is not taken for one that stands still.
             let part = gathered.split_to(gathered.len().min(super::put::WRITE));
@@ -98,47 +84,52 @@ impl<'r, R: Remote> Sftp<'r, R> {
 
     /// What the server can do; it says so first.
     pub(super) async fn greeting(&mut self) -> Result<Extensions, Stopped> {
-        if let Some(extensions) = self.extensions {
+        if let Some(extensions) = self.talk.extensions {
             return Ok(extensions);
         }
         let packet = self.packet().await?;
         let extensions = decode_version(packet).map_err(|_| self.nonsense())?;
-        self.extensions = Some(extensions);
+        self.talk.extensions = Some(extensions);
         Ok(extensions)
     }
 
     /// The answer to one request.
     pub(super) async fn answer_to(&mut self, asked: Asked) -> Result<Answer, Stopped> {
         loop {
-            if let Some(answer) = self.kept.remove(&asked.0) {
-                self.open = self.open.saturating_sub(1);
+            if let Some(answer) = self.talk.kept.remove(&asked.0) {
+                self.talk.open = self.talk.open.saturating_sub(1);
                 return Ok(answer);
             }
             let (id, answer) = self.next().await?;
-            self.kept.insert(id, answer);
+            self.talk.kept.insert(id, answer);
         }
     }
 
     /// The next answer that comes, or the end. Nothing is lost when the caller stops waiting.
     pub(super) async fn any_answer(&mut self) -> Result<Answer, Stopped> {
-        let kept = self.kept.keys().next().copied().and_then(|id| self.kept.remove(&id));
+        let kept = self.talk.kept.keys().next().copied().and_then(|id| self.talk.kept.remove(&id));
         let answer = match kept {
             Some(answer) => answer,
             None => self.next().await?.1,
         };
-        self.open = self.open.saturating_sub(1);
+        self.talk.open = self.talk.open.saturating_sub(1);
         Ok(answer)
     }
 
     async fn next(&mut self) -> Result<(u32, Answer), Stopped> {
         self.greeting().await?;
-        let packet = self.packet().await?;
-        decode_answer(packet).map_err(|_| self.nonsense())
+        loop {
+            let packet = self.packet().await?;
+            let (id, answer) = decode_answer(packet).map_err(|_| self.nonsense())?;
+            if !self.talk.unwanted.remove(&id) {
+                return Ok((id, answer));
+            }
+        }
     }
 
     async fn packet(&mut self) -> Result<Bytes, Stopped> {
         loop {
-            match packet::take(&mut self.heard) {
+            match packet::take(&mut self.talk.heard) {
                 Ok(Some(packet)) => return Ok(packet),
                 Ok(None) => {}
                 Err(Nonsense) => return Err(self.nonsense()),
@@ -150,18 +141,18 @@ impl<'r, R: Remote> Sftp<'r, R> {
     /// Waits for what happens next; for as long as it takes, where the server owes nothing.
     async fn happens(&mut self) -> Result<(), Stopped> {
         let next = self.remote.next();
-        let event = match self.open {
+        let event = match self.talk.open {
             0 => next.await,
             _ => timeout(STALLED, next).await.map_err(|_| Stopped::Stalled)?,
         };
         match event {
-            Event::Started => self.started = true,
+            Event::Started => self.talk.started = true,
             // Neither is asked for.
             Event::NoTerminal | Event::OutputEnd => {}
-            Event::Output(Output::Stdout, bytes) => self.heard.extend_from_slice(&bytes),
+            Event::Output(Output::Stdout, bytes) => self.talk.heard.extend_from_slice(&bytes),
             Event::Output(Output::Stderr, bytes) => {
-                let room = COMPLAINT.saturating_sub(self.complaint.len());
-                self.complaint.extend_from_slice(&bytes[..bytes.len().min(room)]);
+                let room = COMPLAINT.saturating_sub(self.talk.complaint.len());
+                self.talk.complaint.extend_from_slice(&bytes[..bytes.len().min(room)]);
             }
             Event::Refused => return Err(Stopped::NoSftp(Lacking::Surely)),
             Event::Exit(status) => return Err(self.ended(status)),
@@ -176,11 +167,11 @@ impl<'r, R: Remote> Sftp<'r, R> {
 
     fn ended(&self, status: u32) -> Stopped {
         let lacking = if NO_PROGRAM.contains(&status) { Lacking::Surely } else { Lacking::ForNow };
-        match self.extensions {
-            None if self.heard.is_empty() => Stopped::NoSftp(lacking),
+        match self.talk.extensions {
+            None if self.talk.heard.is_empty() => Stopped::NoSftp(lacking),
             None => self.nonsense(),
             Some(_) => {
-                let complaint = one_line(String::from_utf8_lossy(&self.complaint).trim());
+                let complaint = one_line(String::from_utf8_lossy(&self.talk.complaint).trim());
                 let colon = if complaint.is_empty() { "" } else { ": " };
                 Stopped::Cut(format!("its SFTP server ended with status {status}{colon}{complaint}"))
             }
@@ -189,7 +180,7 @@ impl<'r, R: Remote> Sftp<'r, R> {
 
     /// What came instead of a packet: mostly what a start-up file of the login's shell prints.
     fn nonsense(&self) -> Stopped {
-        let heard = &self.heard[..self.heard.len().min(COMPLAINT)];
+        let heard = &self.talk.heard[..self.talk.heard.len().min(COMPLAINT)];
         Stopped::NotSftp(one_line(String::from_utf8_lossy(heard).trim()))
     }
 }

@@ -87,12 +87,12 @@ fn old() -> File {
 }
 
 async fn put_to(server: &Server, parts: Vec<Vec<u8>>) -> Result<(), Unfinished> {
-    put(server, &order(), &mut Giver::of(parts)).await
+    put(server, &mut Talk::default(), &order(), &mut Giver::of(parts)).await
 }
 
 async fn get_from(server: &Server) -> Result<Vec<u8>, Stopped> {
     let mut taker = Taker::default();
-    get(server, PATH.as_bytes(), None, &mut taker).await.map(|_| taker.0)
+    get(server, &mut Talk::default(), PATH.as_bytes(), |_| true, &mut taker).await.map(|_| taker.0)
 }
 
 fn here<T>(future: impl Future<Output = T>) -> T {
@@ -122,6 +122,46 @@ proptest! {
             assert!(get_from(&again).await.unwrap() == parts.concat(), "other bytes came back");
         });
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    /// One conversation carries one file after the other, whatever is still on its way from the last one.
+    #[test]
+    fn one_conversation_carries_many_files(
+        files in prop::collection::vec((any::<bool>(), 0..100_000usize, any::<u8>()), 1..8),
+        reads in prop_oneof![1_000..200_000usize, Just(32usize << 10)],
+        turns: bool,
+    ) {
+        let server = Server::new(Habits { reads, turns, ..Habits::default() }).with(PATH, old());
+        here(async {
+            let (mut talk, mut expected) = (Talk::default(), OLD.to_vec());
+            for (is_put, length, byte) in files {
+                if is_put {
+                    expected = vec![byte; length];
+                    let mut giver = Giver::of([expected.clone()]);
+                    put(&server, &mut talk, &order(), &mut giver).await.unwrap();
+                    assert!(server.file(PATH).unwrap().0 == expected && server.files() == 1);
+                } else {
+                    let mut taker = Taker::default();
+                    let got = get(&server, &mut talk, PATH.as_bytes(), |_| true, &mut taker).await;
+                    assert!(got == Ok(Got::Whole) && taker.0 == expected);
+                }
+                talk = talk.rest().expect("nothing is left to be said");
+                assert!(!talk.is_new());
+            }
+        });
+    }
+}
+
+#[tokio::test]
+async fn a_conversation_that_failed_or_never_began_does_not_rest() {
+    assert!(Talk::default().rest().is_none());
+    let server = Server::new(Habits { room: 100_000, ..Habits::default() });
+    let mut talk = Talk::default();
+    let mut giver = Giver::of([vec![7; 300_000]]);
+    put(&server, &mut talk, &order(), &mut giver).await.unwrap_err();
+    assert!(talk.rest().is_none(), "answers to writes are to come");
 }
 
 #[tokio::test]
@@ -163,16 +203,18 @@ async fn a_client_may_take_its_time() {
     let server = Server::new(Habits::default());
     let mut giver = Giver::of([b"one ".to_vec(), b"two".to_vec()]);
     giver.pause = Duration::from_secs(3600);
-    put(&server, &order(), &mut giver).await.unwrap();
+    put(&server, &mut Talk::default(), &order(), &mut giver).await.unwrap();
     assert_eq!(server.file(PATH).unwrap().0, b"one two");
 }
 
 #[tokio::test]
 async fn a_large_file_is_told_from_a_small_one_before_any_of_it_is_read() {
     let server = || Server::new(Habits::default()).with(PATH, (vec![7; 1000], 0o644, (0, 0)));
-    for (most, got, read) in [(1000, Got::Large, 0), (1001, Got::Whole, 1000)] {
+    for (most, got, read) in [(1000, Got::TooLarge, 0), (1001, Got::Whole, 1000)] {
         let mut taker = Taker::default();
-        assert_eq!(get(&server(), PATH.as_bytes(), Some(most), &mut taker).await, Ok(got));
+        let fits = |size| size < most;
+        let ended = get(&server(), &mut Talk::default(), PATH.as_bytes(), fits, &mut taker).await;
+        assert_eq!(ended, Ok(got));
         assert_eq!(taker.0.len(), read);
     }
 }
@@ -189,8 +231,10 @@ async fn what_is_no_sftp_is_told_apart_and_nothing_of_the_clients_is_read() {
         (vec![Event::Started, Event::Cut("cut".into())], Stopped::Cut("cut".into())),
     ] {
         let mut giver = Giver::of([b"bytes".to_vec()]);
-        let unfinished = put(&Odd::says(events.clone()), &order(), &mut giver).await.unwrap_err();
+        let unfinished = put(&Odd::says(events.clone()), &mut Talk::default(), &order(), &mut giver).await;
+        let unfinished = unfinished.unwrap_err();
         assert_eq!((unfinished.why, giver.taken), (why.clone(), 0));
-        assert_eq!(get(&Odd::says(events), b"/x", None, &mut Taker::default()).await, Err(why));
+        let got = get(&Odd::says(events), &mut Talk::default(), b"/x", |_| true, &mut Taker::default()).await;
+        assert_eq!(got, Err(why));
     }
 }

@@ -1,8 +1,7 @@
-//! What is left when a file's trip is over: a channel that is still counted, and perhaps a temporary file.
+//! What may be left when a file's trip is over: a temporary file.
 
 use super::{Missed, Trip};
-use crate::pool::{Leased, Node, Use};
-use crate::session::Event;
+use crate::pool::Use;
 use crate::session::transfer::{self, Stopped, Unfinished, by_shell, shell};
 use crate::target::Run;
 use crate::text::one_line;
@@ -14,8 +13,6 @@ use tokio::time::{Instant, timeout};
 const CLEARING: Duration = Duration::from_secs(60);
 /// Between two tries of that, at first.
 const PAUSE: Duration = Duration::from_secs(1);
-/// An SFTP server that has nothing more to do ends within this, and gives its place back.
-const WINDING_DOWN: Duration = Duration::from_secs(5);
 
 impl Trip {
     /// Removes a temporary file that may have stayed behind, on whichever session there is next.
@@ -44,30 +41,16 @@ impl Trip {
     }
 
     async fn remove(&self, left: &[u8]) -> Result<(), Missed> {
-        let leased = self.lease(Use::Shared).await.map_err(Missed::NoLease)?;
-        let removed = if self.broker.without_sftp.holds(leased.key(), Instant::now()) {
-            self.start(&leased, Run::Command(shell::remove(left))).await?;
-            by_shell::end(&*leased, left).await
+        let mut lent = self.lease(Use::Shared).await.map_err(Missed::NoLease)?;
+        let removed = if self.broker.without_sftp.holds(lent.channel.key(), Instant::now()) {
+            self.start(&lent.channel, Run::Command(shell::remove(left))).await?;
+            by_shell::end(&*lent.channel, left).await
         } else {
-            self.start(&leased, Run::Subsystem("sftp".into())).await?;
-            transfer::remove(&*leased, left).await
+            self.start_sftp(&lent).await?;
+            transfer::remove(&*lent.channel, &mut lent.talk, left).await
         };
         removed.map_err(Missed::because)?;
-        wind_down(leased).await;
+        lent.over().wind_down().await;
         Ok(())
     }
-}
-
-/// Lets what runs on a channel end by itself, so that the node counts it no more when its place is given back.
-pub(in crate::doors::file) async fn wind_down(leased: Leased<Node>) {
-    let ended = async {
-        drop(leased.finish_writing().await);
-        loop {
-            match leased.next().await {
-                Event::Exit(_) | Event::Killed(_) | Event::Closed | Event::Cut(_) => return,
-                _ => {}
-            }
-        }
-    };
-    drop(timeout(WINDING_DOWN, ended).await);
 }

@@ -1,30 +1,35 @@
 //! The ways of a file: one conversation in SFTP, or commands.
 
-use super::{Client, Incoming, Missed, Outgoing, Trip};
+use super::{Client, Incoming, Lent, Missed, Outgoing, Trip};
 use crate::pool::{Leased, Node, Use};
-use crate::session::transfer::{self, Got, Harm, Stopped, Unfinished, by_shell, shell};
+use crate::session::transfer::{self, BULK, Got, Harm, Stopped, Unfinished, by_shell, shell};
 use crate::target::{Run, Wishes};
 
 impl Trip {
     pub(super) async fn put<I: Incoming, O>(
         &self,
         client: &mut Client<I, O>,
-        leased: &Leased<Node>,
+        lent: &mut Lent,
     ) -> Result<(), Missed> {
-        self.start(leased, Run::Subsystem("sftp".into())).await?;
-        transfer::put(&**leased, &self.order, &mut client.incoming).await.map_err(Missed::Unfinished)
+        self.start_sftp(lent).await?;
+        let Lent { channel, talk } = lent;
+        let put = transfer::put(&**channel, talk, &self.order, &mut client.incoming).await;
+        put.map_err(Missed::Unfinished)
     }
 
+    /// A large file wants the session alone, and is told apart where the channel was leased for less.
     pub(super) async fn get<I: Incoming, O: Outgoing>(
         &self,
         client: &mut Client<I, O>,
-        leased: &Leased<Node>,
-        most: Option<u64>,
+        lent: &mut Lent,
+        how: Use,
     ) -> Result<Got, Missed> {
-        self.start(leased, Run::Subsystem("sftp".into())).await?;
+        self.start_sftp(lent).await?;
+        let Lent { channel, talk } = lent;
+        let fits = |size| size < BULK || how == Use::Alone || channel.alone();
         let got = tokio::select! {
             biased;
-            got = transfer::get(&**leased, &self.order.path, most, &mut client.outgoing) => got,
+            got = transfer::get(&**channel, talk, &self.order.path, fits, &mut client.outgoing) => got,
             left = client.incoming.leaves() => Err(Stopped::Client(left)),
         };
         got.map_err(Missed::because)
@@ -46,7 +51,7 @@ impl Trip {
             return Err(self.unfinished(why, Harm::Perhaps));
         }
         drop(leased);
-        let leased = self.lease(how).await.map_err(Missed::NoLease)?;
+        let leased = self.channel(how).await.map_err(Missed::NoLease)?;
         self.start(&leased, Run::Command(shell::rename(&self.order))).await?;
         let renamed = by_shell::end(&*leased, path).await;
         renamed.map_err(|why| self.unfinished(why, Harm::Replaced))?;
@@ -74,6 +79,14 @@ impl Trip {
         let failed = matches!(why, Stopped::File(_));
         let left = (!failed).then(|| self.order.temporary());
         Missed::Unfinished(Unfinished { why, left, harm: if failed { Harm::None } else { harm } })
+    }
+
+    /// Asks for the SFTP server, unless it runs.
+    pub(super) async fn start_sftp(&self, lent: &Lent) -> Result<(), Missed> {
+        if !lent.talk.is_new() {
+            return Ok(());
+        }
+        self.start(&lent.channel, Run::Subsystem("sftp".into())).await
     }
 
     /// Asks for something to be run, at no terminal, whatever the caller's words say.
