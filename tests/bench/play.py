@@ -121,7 +121,13 @@ class Play:
 
     def others_cpu(self) -> float:
         """What the broker has used, and what earlier plays have left running: ssh's masters."""
-        return sum(processes.cpu_seconds(pid) for pid in [self.lab.broker_pid(), *processes.marked(self.mark)])
+        used = processes.cpu_seconds(self.lab.broker_pid())
+        for pid in processes.marked(self.mark):
+            try:
+                used += processes.cpu_seconds(pid)
+            except OSError:
+                pass  # It has just ended.
+        return used
 
     def close(self) -> None:
         """Ends what it has left running, and removes what it has written."""
