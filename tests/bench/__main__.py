@@ -20,8 +20,8 @@ def measure() -> Iterator[Row]:
         yield from streams.a_thousand(lab)
     with Lab(rootless=True) as lab:
         yield from connections.many_at_once(lab, rounds=5)
-    with Lab() as lab:
-        yield from connections.one_command(lab, target=0.5, rounds=ROUNDS)
+    with Lab(nodes=5) as lab:
+        yield from connections.one_command(lab, target=0.5, rounds=5 * lab.count)
         yield from connections.large_answer(lab, rounds=3)
     with Lab(rtt_ms=40) as lab:
         yield from connections.one_command(lab, target=0.65, rounds=ROUNDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -9,11 +10,14 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+SBIN = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(os.environ.get("BENCH_BIN", ROOT / "target" / "bin"))
 
 NATSSH = "natssh"
 NESTED = "nested"
+# To the node's own sshd, with no proxy on the way: what no proxy can be quicker than.
+DIRECT = "direct"
 CURVE25519 = "curve25519-sha256"
 
 
@@ -84,6 +88,22 @@ class Lab:
             own = self.ssh_config(NESTED, kex)
             own.write_text(nested.replace(lab_config, str(own)) + line)
             self.ssh_config(NATSSH, kex).write_text(fragment + shared + line)
+            beside = "".join(f"Host {node}\n{self.direct(node)}" for node in self.nodes)
+            self.ssh_config(DIRECT, kex).write_text(beside + nested.split("\nHost *\n")[1].join(["Host *\n", line]))
+
+    def direct(self, node: str) -> str:
+        """How ssh reaches the node's sshd: by its loopback address, or as the program that ssh starts."""
+        if self.rootless:
+            config = self.folder / "lab" / "nodes" / node / "ssh" / "sshd_config"
+            return f"  ProxyCommand {shutil.which('sshd', path=SBIN)} -i -e -f {config}\n"
+        return f"  HostName 127.0.0.1\n  HostKeyAlias {node}\n"
+
+    def inside(self, node: str) -> list[str]:
+        """What takes a program into the node's network."""
+        if self.rootless:
+            return []
+        plan = json.loads((self.folder / "lab" / "lab.json").read_text())
+        return ["nsenter", f"--net=/run/netns/natssh-{plan['topology']['id']}-n.{node}", "--"]
 
     def ssh_config(self, way: str, kex: str | None) -> Path:
         """The file to name after `ssh -F`."""
@@ -91,7 +111,8 @@ class Lab:
 
     def ssh(self, way: str, kex: str | None, command: str, node: int = 0) -> list[str]:
         """The words of one ssh."""
-        return ["ssh", "-F", str(self.ssh_config(way, kex)), self.nodes[node % len(self.nodes)], command]
+        name = self.nodes[node % len(self.nodes)]
+        return [*(self.inside(name) if way == DIRECT else []), "ssh", "-F", str(self.ssh_config(way, kex)), name, command]
 
     def socket(self) -> str:
         """Where the broker listens."""

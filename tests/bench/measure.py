@@ -35,19 +35,17 @@ class Row:
         return "ok" if met else "MISS"
 
 
-def in_turn(rounds: int, natssh: Callable[[], float], other: Callable[[], float]) -> tuple[float, float]:
+def in_turn(rounds: int, *ways: Callable[[], float]) -> tuple[float, ...]:
     """The medians of so many measurements of each, taken alternately after one of each to warm up."""
-    natssh(), other()
-    pairs = []
+    taken: list[list[float]] = [[] for _ in ways]
+    for way in ways:
+        way()
     for turn in range(rounds):
-        # Who goes first changes, so that neither always finds the caches warm.
-        if turn % 2:
-            second = other()
-            pairs.append((natssh(), second))
-        else:
-            first = natssh()
-            pairs.append((first, other()))
-    return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
+        # Who goes first changes, so that nobody always finds the caches warm.
+        for place in range(len(ways)):
+            which = (turn + place) % len(ways)
+            taken[which].append(ways[which]())
+    return tuple(statistics.median(times) for times in taken)
 
 
 def seconds(action: Callable[[], None]) -> float:
