@@ -41,6 +41,8 @@ pub struct Request {
     pub agent: Option<PathBuf>,
     /// The caller's process, where the system tells.
     pub caller: Option<Pid>,
+    /// An SSH connection of natssh's own follows.
+    pub greets: bool,
     /// When it came in.
     pub begun: std::time::Instant,
     /// When the caller must have an answer.
@@ -244,6 +246,7 @@ impl Reach {
             identity: picked.identity,
             node_login: request.login,
             agent: request.agent,
+            greets: request.greets,
             begun: request.begun,
             deadline: request.deadline,
         };

@@ -29,7 +29,7 @@ pub use authenticate::NotAdmitted;
 pub use callbacks::HostCheck;
 pub use channel::{Channel, Gone};
 pub use command::CommandChannel;
-pub use connect::{Connection, Hello};
+pub use connect::{Connection, GREETING, Hello};
 pub use inbox::{Budget, End, TOTAL_LIMIT};
 pub use mailbox::Keeping;
 pub use not_connected::NotConnected;

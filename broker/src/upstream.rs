@@ -31,12 +31,13 @@ use crate::admission::{Gates, Place};
 use crate::failures::Failures;
 use crate::metrics::{Carried, Meter};
 use crate::splice::{self, Ended, Traffic};
-use crate::ssh::{Budget, Channel};
+use crate::ssh::{Budget, Channel, GREETING};
 use bytes::Bytes;
 use natssh_wire::{Failure, NodeAddr, status};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -80,6 +81,8 @@ pub struct Ask {
     pub node_login: Option<String>,
     /// The caller's `SSH_AUTH_SOCK`.
     pub agent: Option<PathBuf>,
+    /// An SSH connection of natssh's own follows: its greeting may be sent before the answer, which saves a round trip.
+    pub greets: bool,
     /// When it was asked: what is opened is opened as who the user was then, or later.
     pub begun: std::time::Instant,
     /// When the caller must have an answer.
@@ -100,6 +103,7 @@ impl Ask {
             identity: None,
             node_login: None,
             agent,
+            greets: true,
             begun: std::time::Instant::now(),
             deadline,
         }
@@ -108,8 +112,15 @@ impl Ask {
 
 /// An open byte stream to a node.
 pub enum Stream {
-    /// A channel on a trunk, and the place it takes there.
-    Channel(Channel, Lease),
+    /// A channel on a trunk.
+    Channel {
+        /// The channel.
+        channel: Channel,
+        /// The place that it takes on the trunk.
+        lease: Lease,
+        /// natssh's own greeting has been sent on it.
+        greeted: bool,
+    },
     /// A TCP connection, counted.
     Tcp(TcpStream, OpenStream),
     /// A ProxyCommand.
@@ -132,7 +143,7 @@ impl Stream {
         shaken: impl Future<Output = ()>,
     ) -> Ended {
         match self {
-            Self::Channel(channel, lease) => {
+            Self::Channel { channel, lease, .. } => {
                 let carried = splice::channel(client, early, &channel, traffic);
                 let ended = until_over(lease.handshake(), traffic, carried, shaken).await;
                 // A stream ended before its time; what the server said may be worth learning.
@@ -154,9 +165,23 @@ impl Stream {
     /// # Errors
     /// There are no descriptors left.
     fn into_socket(self) -> io::Result<UnixStream> {
-        let (ours, theirs) = UnixStream::pair()?;
-        tokio::spawn(async move { self.carry(theirs, Bytes::new(), &Traffic::default()).await });
+        let (ours, mut theirs) = UnixStream::pair()?;
+        tokio::spawn(async move {
+            self.skip_greeting(&mut theirs).await?;
+            self.carry(theirs, Bytes::new(), &Traffic::default()).await;
+            io::Result::Ok(())
+        });
         Ok(ours)
+    }
+
+    /// Takes the greeting off what `client` sends, where the node has it already.
+    async fn skip_greeting(&self, client: &mut UnixStream) -> io::Result<()> {
+        if let Self::Channel { greeted: true, .. } = self {
+            let mut greeting = [0; GREETING.len()];
+            client.read_exact(&mut greeting).await?;
+            debug_assert_eq!(greeting, GREETING.as_bytes());
+        }
+        Ok(())
     }
 
     /// The same for a session on the node, which `carried` counts while it lasts.
@@ -176,9 +201,11 @@ impl Stream {
             });
             return Ok((Raw::Tcp(Box::new(tcp)), Shaken(shaken)));
         }
-        let (ours, theirs) = UnixStream::pair()?;
+        let (ours, mut theirs) = UnixStream::pair()?;
         tokio::spawn(async move {
+            self.skip_greeting(&mut theirs).await?;
             self.carry_own(theirs, Bytes::new(), &Traffic::part_of(&carried.traffic), through).await;
+            io::Result::Ok(())
         });
         Ok((Raw::Socket(ours), Shaken(shaken)))
     }

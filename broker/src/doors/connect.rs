@@ -43,6 +43,7 @@ pub(super) async fn connect(
             login: wanted.login,
             agent: wanted.agent.map(Into::into),
             caller,
+            greets: false,
             begun,
             deadline,
         })

@@ -93,6 +93,7 @@ impl Reach {
                     login: Some(target.user.clone()),
                     agent: caller.agent.clone(),
                     caller: caller.process,
+                    greets: true,
                     begun: std::time::Instant::now(),
                     deadline,
                 };

@@ -30,6 +30,9 @@ const WINDOW: u32 = 8 << 20;
 /// then for the packet, then whether there is more: with this, small packets cost one call and not three.
 const READ_AHEAD: usize = 4 << 10;
 
+/// What natssh says first on any connection: its identification (RFC 4253, 4.2).
+pub const GREETING: &str = concat!("SSH-2.0-natssh_", env!("CARGO_PKG_VERSION"), "\r\n");
+
 /// With whom to connect, as whom, and what to trust.
 pub struct Hello {
     /// The server, for messages: `proxy teleport.example.com:3023`.
@@ -211,7 +214,7 @@ fn library_config(expected: &Expected, algorithms: &Algorithms) -> Result<Arc<cl
         return Ok(config.clone());
     }
     let config = Arc::new(client::Config {
-        client_id: SshId::Standard(Cow::Borrowed(concat!("SSH-2.0-natssh_", env!("CARGO_PKG_VERSION")))),
+        client_id: SshId::Standard(Cow::Borrowed(GREETING.trim_ascii_end())),
         window_size: WINDOW,
         preferred: preferred(expected, algorithms)?,
         nodelay: true,

@@ -6,6 +6,7 @@ use super::connect::Connection;
 use super::mailbox::Mailbox;
 use super::refused_open::RefusedOpen;
 use super::words::describe;
+use bytes::Bytes;
 use natssh_wire::NodeAddr;
 use russh::client::Msg;
 use russh::{ChannelId, ChannelWriteHalf};
@@ -34,15 +35,21 @@ pub enum OpenError {
 }
 
 impl Connection {
-    /// Opens a session channel with a subsystem on it; `agent` offers the agent first.
+    /// Opens a session channel with a subsystem on it; `agent` offers the agent first. `early` goes to the subsystem
+    /// without waiting for the answer, and is lost where that is no.
     /// If the caller stops waiting, the channel is closed, also when its confirmation comes late.
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub async fn subsystem(self: &Arc<Self>, name: &str, agent: bool) -> Result<Channel, OpenError> {
+    pub async fn subsystem(
+        self: &Arc<Self>,
+        name: &str,
+        agent: bool,
+        early: &'static str,
+    ) -> Result<Channel, OpenError> {
         let (connection, name) = (self.clone(), name.to_owned());
         see_through(|mut caller| async move {
-            let opened = connection.open_subsystem(&name, agent, &mut caller).await;
+            let opened = connection.open_subsystem(&name, agent, early, &mut caller).await;
             drop(caller.send(opened));
         })
         .await
@@ -110,6 +117,7 @@ impl Connection {
         &self,
         name: &str,
         agent: bool,
+        early: &'static str,
         caller: &mut oneshot::Sender<Result<Channel, OpenError>>,
     ) -> Result<Channel, OpenError> {
         let channel = self.channel(self.handle.channel_open_session().await).await?;
@@ -119,8 +127,14 @@ impl Connection {
             channel.offer_agent().await.map_err(lost)?;
         }
         channel.request_subsystem(name).await.map_err(lost)?;
+        let said = async {
+            // Whether it is taken shows in the answer.
+            if !early.is_empty() {
+                drop(channel.write(Bytes::from_static(early.as_bytes())).await);
+            }
+        };
         let answer = tokio::select! {
-            answer = channel.inbox().answered() => answer,
+            (answer, ()) = async { tokio::join!(channel.inbox().answered(), said) } => answer,
             () = caller.closed() => return Err(OpenError::Lost("nobody waits for it any more".into())),
         };
         match answer {
@@ -186,4 +200,97 @@ where
 /// A connection keeps bytes for one kind of channel.
 fn unfit() -> OpenError {
     OpenError::Lost("the connection is for another kind of channel".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ssh::{Budget, GREETING, Hello, Keeping, Logins, TOTAL_LIMIT};
+    use crate::target::Algorithms;
+    use russh::keys::PrivateKey;
+    use russh::keys::ssh_key::private::Ed25519Keypair;
+    use russh::server::{self, Auth, ChannelOpenHandle, Session};
+    use std::time::Duration;
+    use tokio::time::{Instant, timeout};
+
+    /// Says yes to a subsystem only once it has heard what is for it.
+    struct Listener;
+
+    impl server::Handler for Listener {
+        type Error = russh::Error;
+
+        async fn auth_none(&mut self, _user: &str) -> Result<Auth, Self::Error> {
+            Ok(Auth::Accept)
+        }
+
+        async fn channel_open_session(
+            &mut self,
+            _channel: russh::Channel<server::Msg>,
+            reply: ChannelOpenHandle,
+            _session: &mut Session,
+        ) -> Result<(), Self::Error> {
+            reply.accept().await;
+            Ok(())
+        }
+
+        async fn subsystem_request(
+            &mut self,
+            channel: ChannelId,
+            name: &str,
+            session: &mut Session,
+        ) -> Result<(), Self::Error> {
+            match name {
+                "quick" => session.channel_success(channel),
+                "shut" => session.channel_failure(channel),
+                _ => Ok(()),
+            }
+        }
+
+        async fn data(
+            &mut self,
+            channel: ChannelId,
+            data: &[u8],
+            session: &mut Session,
+        ) -> Result<(), Self::Error> {
+            assert_eq!(data, GREETING.as_bytes());
+            session.channel_success(channel)
+        }
+    }
+
+    async fn connect() -> Arc<Connection> {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let key = PrivateKey::from(Ed25519Keypair::from_seed(&[7; 32]));
+        let config = Arc::new(server::Config { keys: vec![key], ..server::Config::default() });
+        tokio::spawn(async move { server::run_stream(config, far, Listener).await.unwrap().await });
+        let hello = Hello {
+            peer: "the server".into(),
+            login: "ann".into(),
+            offers: Vec::new(),
+            algorithms: Algorithms::default(),
+            expected: Default::default(),
+            check: Box::new(|_| Ok(())),
+            agent_logins: Logins::default(),
+            keeping: Keeping::Streams(Budget::new(TOTAL_LIMIT)),
+        };
+        let opened = Connection::open(near, hello, Instant::now() + PATIENCE).await;
+        Arc::new(opened.unwrap_or_else(|_| panic!("no connection")))
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn a_subsystem_hears_what_is_early_before_it_has_answered() {
+        let connection = connect().await;
+        let opened = timeout(PATIENCE, connection.subsystem("slow", false, GREETING)).await;
+        assert!(opened.expect("it waits for the greeting").is_ok());
+        let quick = timeout(PATIENCE, connection.subsystem("quick", false, "")).await;
+        assert!(quick.expect("it waits for nothing").is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_heard_though_something_was_early() {
+        let connection = connect().await;
+        let opened = timeout(PATIENCE, connection.subsystem("shut", false, GREETING)).await.unwrap();
+        assert_eq!(opened.err(), Some(OpenError::Refused(String::new())));
+    }
 }

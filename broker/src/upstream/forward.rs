@@ -26,7 +26,7 @@ where
         match timeout_at(deadline, opening).await {
             Ok(Ok(channel)) => {
                 lease.stream_opened();
-                return Ok(Stream::Channel(channel, lease));
+                return Ok(Stream::Channel { channel, lease, greeted: false });
             }
             // Nothing was started: the next round leases another trunk, or waits for one.
             Ok(Err(OpenError::Lost(_))) => {}

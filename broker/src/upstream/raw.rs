@@ -131,6 +131,7 @@ mod tests {
             login: None,
             agent: None,
             caller: None,
+            greets: false,
             begun: std::time::Instant::now(),
             deadline,
         };
