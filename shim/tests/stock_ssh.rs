@@ -64,7 +64,8 @@ impl Node {
         let at = folder.path().display();
         let config = format!(
             "HostKey {at}/host\nAuthorizedKeysFile {at}/user.pub\nStrictModes no\nPasswordAuthentication no\n\
-             KbdInteractiveAuthentication no\nUsePAM no\nPidFile none\nPermitRootLogin yes\n"
+             KbdInteractiveAuthentication no\nUsePAM no\nPidFile none\nPermitRootLogin yes\n\
+             SetEnv HOME={at}\n"
         );
         std::fs::write(folder.path().join("sshd_config"), config).unwrap();
         let host_key = std::fs::read_to_string(folder.path().join("host.pub")).unwrap();

@@ -28,14 +28,19 @@ pub struct Sshd {
 }
 
 impl Sshd {
-    /// Starts one by these lines, its files in `folder`.
+    /// Starts one by these lines, its files in `folder`. Unless they set a home, whoever logs in has an empty one there:
+    /// what a shell reads at its start is the user's own, takes its time, and may wait for others.
     ///
     /// # Panics
     /// When it does not listen; with its log.
     #[track_caller]
     pub fn start(folder: &Path, lines: &str) -> Self {
         let config = folder.join("sshd_config");
-        natssh_lab::state::write_private(&config, lines).expect("our own folder");
+        let home = folder.join("home-of-logins");
+        fs::create_dir_all(&home).expect("our own folder");
+        // Of several SetEnv, sshd heeds the first.
+        let lines = format!("{lines}\nSetEnv HOME={}\n", home.display());
+        natssh_lab::state::write_private(&config, &lines).expect("our own folder");
         let log = folder.join("sshd.log");
         for _ in 0..PORTS {
             let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr());

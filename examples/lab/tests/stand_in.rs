@@ -174,7 +174,9 @@ fn node_config(folder: &Path, authority: &Authority) -> PathBuf {
     let text = format!(
         "HostKey {key}\nHostCertificate {key}-cert.pub\nTrustedUserCAKeys {trusted}\n\
          AuthorizedKeysFile none\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
-         UsePAM no\nStrictModes no\nPidFile none\nPermitRootLogin prohibit-password\n",
+         UsePAM no\nStrictModes no\nPidFile none\nPermitRootLogin prohibit-password\n\
+         SetEnv HOME={home}\n",
+        home = folder.display(),
         key = key.display(),
         trusted = trusted.display(),
     );

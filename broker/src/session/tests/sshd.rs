@@ -45,9 +45,12 @@ impl Sshd {
         let lines = lines.replace("AUTHORITY", path("authority.pub").to_str().unwrap());
         let config = format!(
             "{lines}\nHostKey {}\nAuthorizedKeysFile {}\nUsePAM no\nPidFile none\nStrictModes no\nPasswordAuthentication no\n\
-             KbdInteractiveAuthentication no\nLogLevel VERBOSE\nAcceptEnv LC_*\nMaxStartups 100\nPrintMotd no\n",
+             KbdInteractiveAuthentication no\nLogLevel VERBOSE\nAcceptEnv LC_*\nMaxStartups 100\nPrintMotd no\n\
+             SetEnv HOME={}\n",
             path("host").display(),
             path("authorized").display(),
+            // What the user's own shell reads at its start takes its time.
+            folder.path().display(),
         );
         write(&path("sshd_config"), config);
         let stores = Stores::new(path("stores"));
