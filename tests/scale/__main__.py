@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from bench.lab import Lab
-from bench.play import SSH, TASKS, WARM, Play
+from bench.play import PLUGIN, SSH, TASKS, WARM, Play
 
 
 def main() -> None:
@@ -16,7 +16,7 @@ def main() -> None:
     with Lab(rootless=True, nodes=arguments.nodes) as lab:
         print(f"{arguments.nodes} rootless nodes, {arguments.forks} forks, {TASKS} tasks, pipelined; a failed host would end this")
         print(f"{'':24} {'wall':>9} {'CPU':>9} {'memory':>9} {'started':>9}", flush=True)
-        for way in (WARM, SSH):
+        for way in (WARM, PLUGIN, SSH):
             play = Play(lab, way, pipelining=True, forks=arguments.forks)
             try:
                 played = play.run(watch=True)
