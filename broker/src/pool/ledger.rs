@@ -443,7 +443,7 @@ impl Ledger {
     fn to_open(&self, now: Instant) -> usize {
         let alone = self.waiting.iter().filter(|(_, how)| *how == Use::Alone).count();
         // Who waits has these in a moment, and authenticating takes longer.
-        let freed = self.entries.iter().filter(|entry| entry.makes_room(now)).count();
+        let freed: usize = self.entries.iter().map(|entry| entry.makes_room(now)).sum();
         let shared = (self.waiting.len() - alone).saturating_sub(freed);
         let wanted = alone + shared.div_ceil(self.limit as usize);
         let opening = self.entries.iter().filter(|entry| self.is_opening_now(entry)).count();

@@ -117,9 +117,13 @@ impl Entry {
 
     /// Channels that count, whoever has them, and whoever had them until the node has let go.
     pub(in crate::pool) fn in_flight(&self) -> u32 {
-        let lingering = u32::try_from(self.closed - self.let_go).unwrap_or(u32::MAX);
         let unused = u32::from(self.ahead.is_some()) + u32::from(self.resting.is_some());
-        self.taken.saturating_add(unused).saturating_add(lingering)
+        self.taken.saturating_add(unused).saturating_add(self.lingering())
+    }
+
+    /// Closed channels that the node may still count.
+    fn lingering(&self) -> u32 {
+        u32::try_from(self.closed - self.let_go).unwrap_or(u32::MAX)
     }
 
     /// The node has read all that was sent when so many channels were closed.
@@ -287,10 +291,18 @@ impl Entry {
         self.give_up_resting(now)
     }
 
-    /// Whether a place is about to be free: a channel that rested is being closed, and not for too long.
-    pub(super) fn makes_room(&self, now: Instant) -> bool {
+    /// Places that are about to be free: of channels that the node is asked about, and of one that rested and is being
+    /// closed, unless that takes too long. A node that does not answer is found out by other means.
+    pub(super) fn makes_room(&self, now: Instant) -> usize {
+        if !self.will_take_more() || self.in_flight() < self.limit {
+            return 0;
+        }
         let given_up = self.resting.and_then(|resting| resting.given_up);
-        given_up.is_some_and(|since| now < since + MAKING_ROOM) && self.will_take_more()
+        let resting = given_up.is_some_and(|since| now < since + MAKING_ROOM);
+        // Of what is beyond the limit, nobody who waits has anything.
+        let beyond = self.in_flight() - self.limit;
+        let leaving = self.lingering() + u32::from(resting);
+        leaving.saturating_sub(beyond) as usize
     }
 
     /// Notes whether it answers; whether that is news.

@@ -107,6 +107,19 @@ fn a_refusal_teaches_how_many_channels_a_session_takes() {
 }
 
 #[test]
+fn who_waits_for_a_place_that_the_node_is_about_to_let_go_of_opens_no_session() {
+    let now = Instant::now();
+    let (mut ledger, id) = warm(now);
+    ask(&mut ledger, 1, now);
+    assert_eq!(ledger.started(id, now), [Command::OpenAhead(id)]);
+    assert_eq!(ledger.ahead_refused(id, now), [], "it takes one");
+    assert_eq!(ledger.closed(id, false, now), [Command::CatchUp(id, 2)]);
+    assert_eq!(ask(&mut ledger, 2, now), [], "the node answers sooner than it authenticates");
+    assert_eq!(ask(&mut ledger, 3, now), [Command::Open(2)], "there is one place");
+    assert_eq!(plain(ledger.caught_up(id, 2, now)), [granted(2, On::New, 0)]);
+}
+
+#[test]
 fn a_refusal_on_a_session_with_processes_left_behind_says_nothing_about_others() {
     let now = Instant::now();
     let (mut ledger, id) = warm(now);
@@ -206,7 +219,7 @@ fn a_closed_channel_counts_until_the_node_has_answered_something_that_was_sent_l
     ledger.refused(Place { others: 1, ..place }, now);
     // Two of the believed one: the node is asked once, however many want to know.
     assert_eq!(ledger.closed(id, false, now), [Command::CatchUp(id, 2)]);
-    assert_eq!(ask(&mut ledger, 3, now), [Command::Open(2)]);
+    assert_eq!(ask(&mut ledger, 3, now), []);
     assert_eq!(plain(ledger.caught_up(id, 2, now)), [granted(3, On::New, 0)]);
     // With room left, nothing is asked, and the next confirmation tells as much.
     let (mut ledger, id) = warm(now);

@@ -482,7 +482,7 @@ impl World {
             .ledger
             .entries()
             .iter()
-            .any(|e| e.health == Health::Opening || e.in_use() > 0 || e.makes_room(self.now));
+            .any(|e| e.health == Health::Opening || e.in_use() > 0 || e.makes_room(self.now) > 0);
         let paused = self.ledger.not_before.is_some_and(|at| self.now < at + Duration::from_secs(2));
         assert!(self.waiting.is_empty() || moves || paused, "nobody serves {:?}", self.ledger);
     }
