@@ -16,7 +16,7 @@ def main() -> None:
     with Lab(rootless=True, nodes=arguments.nodes) as lab:
         print(f"{arguments.nodes} rootless nodes, {arguments.forks} forks, {TASKS} tasks, pipelined; a failed host would end this")
         print(f"{'':24} {'wall':>9} {'CPU':>9} {'memory':>9} {'started':>9}", flush=True)
-        for way in (WARM, PLUGIN, SSH):
+        for way in (WARM, SSH, PLUGIN):
             play = Play(lab, way, pipelining=True, forks=arguments.forks)
             try:
                 played = play.run(watch=True)
