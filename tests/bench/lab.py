@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -16,7 +15,7 @@ BIN = Path(os.environ.get("BENCH_BIN", ROOT / "target" / "bin"))
 
 NATSSH = "natssh"
 NESTED = "nested"
-# To the node's own sshd, with no proxy on the way: what no proxy can be quicker than.
+# To a rootless node's own sshd, with no proxy on the way: what no proxy can be quicker than.
 DIRECT = "direct"
 CURVE25519 = "curve25519-sha256"
 
@@ -88,22 +87,14 @@ class Lab:
             own = self.ssh_config(NESTED, kex)
             own.write_text(nested.replace(lab_config, str(own)) + line)
             self.ssh_config(NATSSH, kex).write_text(fragment + shared + line)
-            beside = "".join(f"Host {node}\n{self.direct(node)}" for node in self.nodes)
-            self.ssh_config(DIRECT, kex).write_text(beside + nested.split("\nHost *\n")[1].join(["Host *\n", line]))
+            if self.rootless:
+                beside = "".join(f"Host {node}\n  ProxyCommand {self.sshd(node)}\n" for node in self.nodes)
+                self.ssh_config(DIRECT, kex).write_text(beside + nested.split("\nHost *\n")[1].join(["Host *\n", line]))
 
-    def direct(self, node: str) -> str:
-        """How ssh reaches the node's sshd: by its loopback address, or as the program that ssh starts."""
-        if self.rootless:
-            config = self.folder / "lab" / "nodes" / node / "ssh" / "sshd_config"
-            return f"  ProxyCommand {shutil.which('sshd', path=SBIN)} -i -e -f {config}\n"
-        return f"  HostName 127.0.0.1\n  HostKeyAlias {node}\n"
-
-    def inside(self, node: str) -> list[str]:
-        """What takes a program into the node's network."""
-        if self.rootless:
-            return []
-        plan = json.loads((self.folder / "lab" / "lab.json").read_text())
-        return ["nsenter", f"--net=/run/netns/natssh-{plan['topology']['id']}-n.{node}", "--"]
+    def sshd(self, node: str) -> str:
+        """What a rootless node starts for each stream, as ssh would start it itself."""
+        config = self.folder / "lab" / "nodes" / node / "ssh" / "sshd_config"
+        return f"{shutil.which('sshd', path=SBIN)} -i -e -f {config}"
 
     def ssh_config(self, way: str, kex: str | None) -> Path:
         """The file to name after `ssh -F`."""
@@ -111,8 +102,7 @@ class Lab:
 
     def ssh(self, way: str, kex: str | None, command: str, node: int = 0) -> list[str]:
         """The words of one ssh."""
-        name = self.nodes[node % len(self.nodes)]
-        return [*(self.inside(name) if way == DIRECT else []), "ssh", "-F", str(self.ssh_config(way, kex)), name, command]
+        return ["ssh", "-F", str(self.ssh_config(way, kex)), self.nodes[node % len(self.nodes)], command]
 
     def socket(self) -> str:
         """Where the broker listens."""
