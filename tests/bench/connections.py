@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from .lab import CURVE25519, DIRECT, NATSSH, NESTED, Lab
-from .measure import Row, in_turn, seconds
+from .measure import Row, by_turns, in_turn, seconds
 from .processes import MARK, marked, pss_kib
 
 MANY = 200
@@ -26,12 +26,12 @@ def one_command(lab: Lab, target: float, rounds: int) -> list[Row]:
     rows = []
     far = f"{lab.rtt_ms} ms away" if lab.rtt_ms else "loopback"
     for kex, limit in ((CURVE25519, target), (None, None)):
-        natssh, nested = in_turn(rounds, *(partial(by_turns, lab, way, kex, itertools.count()) for way in (NATSSH, NESTED)))
+        natssh, nested = in_turn(rounds, *(partial(on_the_next, lab, way, kex, itertools.count()) for way in (NATSSH, NESTED)))
         rows.append(Row(f"ssh NODE true, {far}, {kex or 'default kex'}", natssh * 1e3, nested * 1e3, "ms", limit))
     return rows
 
 
-def by_turns(lab: Lab, way: str, kex: str | None, turn: Iterator[int]) -> float:
+def on_the_next(lab: Lab, way: str, kex: str | None, turn: Iterator[int]) -> float:
     """Seconds for a command on the next node."""
     return seconds(lambda: run(lab, lab.ssh(way, kex, "true", next(turn))))
 
@@ -41,10 +41,8 @@ def many_at_once(lab: Lab, rounds: int) -> list[Row]:
     ways = [NATSSH, NESTED, DIRECT]
     seen: dict[str, list[tuple[float, int, int]]] = {way: [] for way in ways}
     run(lab, lab.ssh(NATSSH, CURVE25519, "true"))
-    for turn in range(rounds):
-        for place in range(len(ways)):
-            way = ways[(turn + place) % len(ways)]
-            seen[way].append(hold(lab, way))
+    for which in by_turns(rounds, len(ways)):
+        seen[ways[which]].append(hold(lab, ways[which]))
     walls, memory, processes = (
         [statistics.median(values[i] for values in seen[way]) for way in ways] for i in range(3)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 
@@ -35,16 +35,18 @@ class Row:
         return "ok" if met else "MISS"
 
 
+def by_turns(rounds: int, ways: int) -> Iterator[int]:
+    """Each of so many ways once a round. Who goes first changes, so that nobody always finds the caches warm."""
+    return ((turn + place) % ways for turn in range(rounds) for place in range(ways))
+
+
 def in_turn(rounds: int, *ways: Callable[[], float]) -> tuple[float, ...]:
     """The medians of so many measurements of each, taken alternately after one of each to warm up."""
     taken: list[list[float]] = [[] for _ in ways]
     for way in ways:
         way()
-    for turn in range(rounds):
-        # Who goes first changes, so that nobody always finds the caches warm.
-        for place in range(len(ways)):
-            which = (turn + place) % len(ways)
-            taken[which].append(ways[which]())
+    for which in by_turns(rounds, len(ways)):
+        taken[which].append(ways[which]())
     return tuple(statistics.median(times) for times in taken)
 
 

@@ -5,7 +5,7 @@
 
 pub use crate::ssh::{Event, Gone};
 
-use super::Session;
+use super::{Remote, Session};
 use crate::ssh::CommandChannel;
 use crate::target::{Run, Wishes};
 use bytes::Bytes;
@@ -54,28 +54,6 @@ impl Running {
         }
     }
 
-    /// What happens next; one reader only. It may stop waiting at any time, and nothing is lost.
-    pub async fn next(&self) -> Event {
-        self.channel.next().await
-    }
-
-    /// Sends bytes to the command's standard input. Waits while the node does not take them; who stops waiting
-    /// before that does not know how many were sent.
-    ///
-    /// # Errors
-    /// The channel has ended.
-    pub async fn write(&self, bytes: Bytes) -> Result<(), Gone> {
-        self.channel.write(bytes).await
-    }
-
-    /// Ends the command's standard input; its outputs go on.
-    ///
-    /// # Errors
-    /// The channel has ended.
-    pub async fn finish_writing(&self) -> Result<(), Gone> {
-        self.channel.finish_writing().await
-    }
-
     /// Sends a signal, by its name without `SIG`. Servers before OpenSSH 8.1 ignore it.
     ///
     /// # Errors
@@ -119,6 +97,20 @@ impl Running {
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.channel.has_ended()
+    }
+}
+
+impl Remote for Running {
+    async fn next(&self) -> Event {
+        self.channel.next().await
+    }
+
+    async fn write(&self, bytes: Bytes) -> Result<(), Gone> {
+        self.channel.write(bytes).await
+    }
+
+    async fn finish_writing(&self) -> Result<(), Gone> {
+        self.channel.finish_writing().await
     }
 }
 

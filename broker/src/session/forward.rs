@@ -1,6 +1,6 @@
 //! A port that a node connected to (RFC 4254, 7.2), its bytes both ways.
 
-use super::{Event, Gone, OpenError, Session};
+use super::{Event, Gone, OpenError, Remote, Session};
 use crate::ssh::CommandChannel;
 use bytes::Bytes;
 use natssh_wire::NodeAddr;
@@ -24,29 +24,20 @@ impl Session {
     }
 }
 
-impl Port {
-    /// What happens next: bytes, the end of these, and an `Exit(0)` when the channel has closed. One reader only; it
-    /// may stop waiting at any time, and nothing is lost.
-    pub async fn next(&self) -> Event {
+impl Remote for Port {
+    /// Bytes, the end of these, and an `Exit(0)` when the channel has closed.
+    async fn next(&self) -> Event {
         match self.channel.next().await {
             Event::Closed => Event::Exit(0),
             other => other,
         }
     }
 
-    /// Sends bytes. Waits while the node does not take them.
-    ///
-    /// # Errors
-    /// The channel has ended.
-    pub async fn write(&self, bytes: Bytes) -> Result<(), Gone> {
+    async fn write(&self, bytes: Bytes) -> Result<(), Gone> {
         self.channel.write(bytes).await
     }
 
-    /// Sends no more; what comes goes on.
-    ///
-    /// # Errors
-    /// The channel has ended.
-    pub async fn finish_writing(&self) -> Result<(), Gone> {
+    async fn finish_writing(&self) -> Result<(), Gone> {
         self.channel.finish_writing().await
     }
 }

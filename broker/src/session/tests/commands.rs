@@ -1,7 +1,7 @@
 //! What is run on a session: bytes, ends and limits.
 
 use super::sshd::{PATIENCE, Sshd};
-use crate::session::{Event, OpenError, Running, Session};
+use crate::session::{Event, OpenError, Remote, Running, Session};
 use crate::target::{Need, Pty, Run, Wishes};
 use bytes::Bytes;
 use natssh_wire::frame::Output;

@@ -2,7 +2,7 @@
 
 use super::commands::{Done, finish, run, start};
 use super::sshd::{PATIENCE, Sshd};
-use crate::session::{Alive, Event, Health, Running, Session};
+use crate::session::{Alive, Event, Health, Remote, Running, Session};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
