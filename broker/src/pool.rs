@@ -95,7 +95,7 @@ impl<S: Line> Pool<S> {
         opener: Arc<dyn Opener<S>>,
         deadline: Instant,
     ) -> Result<Leased<S>, NotOpened> {
-        self.lease_for(use_of(&wishes.run), target, wishes, opener, deadline).await
+        self.lease_for(use_of(wishes), target, wishes, opener, deadline).await
     }
 
     /// The same, where what is run does not tell how much of a session it wants.
@@ -304,10 +304,11 @@ impl<S: Line> Drop for Turn<S> {
     }
 }
 
-/// Bulk wants a session to itself: it would slow down all others on the same connection.
-fn use_of(run: &Run) -> Use {
+/// Bulk wants a session to itself: it would slow down all others on the same connection. With a terminal it is no bulk.
+fn use_of(wishes: &Wishes) -> Use {
     let bulk: [&[u8]; 4] = [b"scp ", b"rsync --server ", b"git-upload-pack ", b"git-receive-pack "];
-    match run {
+    match &wishes.run {
+        _ if wishes.terminal.is_some() => Use::Terminal,
         Run::Subsystem(name) if name == "sftp" => Use::Alone,
         Run::Command(command) if bulk.iter().any(|start| command.starts_with(start)) => Use::Alone,
         _ => Use::Shared,

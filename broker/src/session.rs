@@ -149,6 +149,12 @@ impl Session {
         self.connection.server()
     }
 
+    /// Whether the node proved its key with SHA-1 RSA: Teleport up to v8.
+    #[must_use]
+    pub fn sha1(&self) -> bool {
+        self.connection.sha1()
+    }
+
     /// Ends the session, with all that runs on it.
     pub fn close(self: &Arc<Self>) {
         self.connection.close();

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
@@ -34,13 +35,14 @@ class Ground:
         self.way = way
         self.lab = Lab(rootless=not machine.own())
         self.sshd: Sshd | None = None
+        self.ends = ExitStack()
         self.environment: dict[str, str] = {}
 
     def __enter__(self) -> Ground:
         self.lab.__enter__()
         try:
             if machine.own():
-                machine.move_home(Path(self.lab.environment["HOME"]))
+                self.ends.enter_context(machine.home(Path(self.lab.environment["HOME"])))
             if self.way == DIRECT:
                 self.sshd = Sshd(self.lab)
             with Path(self.lab.environment["NATSSH_CONFIG"]).open("a") as config:
@@ -57,6 +59,7 @@ class Ground:
             self.tell_log()
         if self.sshd:
             self.sshd.close()
+        self.ends.close()
         self.lab.__exit__()
 
     def tell_log(self) -> None:

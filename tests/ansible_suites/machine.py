@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 INSIDE = "ANSIBLE_SUITES_MACHINE"
@@ -43,7 +45,8 @@ def bring_up() -> None:
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 
 
-def move_home(folder: Path) -> None:
+@contextmanager
+def home(folder: Path) -> Iterator[None]:
     """Gives root another home, in what this machine's programs read: they go by it where `HOME` does not count, as ssh does."""
     accounts = [line.split(":") for line in Path("/etc/passwd").read_text().splitlines()]
     for account in accounts:
@@ -52,3 +55,8 @@ def move_home(folder: Path) -> None:
     passwd = folder.with_name("passwd")
     passwd.write_text("".join(":".join(account) + "\n" for account in accounts))
     subprocess.run(["mount", "--bind", str(passwd), "/etc/passwd"], check=True)
+    try:
+        yield
+    finally:
+        # The next one could not be mounted over a file that is gone by then.
+        subprocess.run(["umount", "--lazy", "/etc/passwd"], check=True)

@@ -18,9 +18,9 @@ def table(quick: bool) -> Iterator[Row]:
     """Two nodes far away; else two and ten, near and far. Each with pipelining and without."""
     yield from by_every_way(2, 40, rounds=2 if quick else 3, judged=True)
     if not quick:
-        yield from by_every_way(2, 0, rounds=1)
-        yield from by_every_way(10, 40, rounds=1)
-        yield from by_every_way(10, 0, rounds=1)
+        yield from by_every_way(2, 0, rounds=3)
+        yield from by_every_way(10, 40, rounds=2)
+        yield from by_every_way(10, 0, rounds=2)
 
 
 def by_every_way(nodes: int, rtt_ms: int, rounds: int, judged: bool = False) -> Iterator[Row]:

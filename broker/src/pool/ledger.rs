@@ -49,6 +49,8 @@ pub(super) type WaiterId = u64;
 pub enum Use {
     /// Beside others.
     Shared,
+    /// Beside others, with a terminal, of which not every session carries more than one: [`Facts::one_terminal`].
+    Terminal,
     /// Alone, where that can be had: bulk would slow its neighbours.
     Alone,
     /// The connection itself, for a forwarded port or for nothing at all: `MaxSessions` does not count these.
@@ -118,6 +120,11 @@ pub(super) struct Facts {
     pub expires: Option<Instant>,
     /// How long a channel opened ahead may stand unused; none: as long as the session.
     pub ahead_for: Option<Duration>,
+    /// It carries one terminal in its life. Up to Teleport 9 a node tells whoever had a terminal that it has ended, by a
+    /// global request that wants no reply (`lib/srv/sess.go`, `leaveSession`), and russh 0.65.1 replies
+    /// (`client/encrypted.rs`). Go's library keeps one reply that nobody waits for; at the second it reads no more of
+    /// the connection, for ever (`x/crypto/ssh/mux.go`, `handleGlobalPacket`).
+    pub one_terminal: bool,
 }
 
 /// The sessions of one key, and who waits for them.
@@ -128,6 +135,8 @@ pub(super) struct Ledger {
     last: SessionId,
     /// Channels a session is believed to take.
     limit: u32,
+    /// A session carries one terminal.
+    one_terminal: bool,
     keep: Duration,
     /// Counts up when everything is to be authenticated afresh.
     generation: u64,
@@ -143,6 +152,7 @@ impl Default for Ledger {
             waiting: VecDeque::new(),
             last: 0,
             limit: CHANNELS,
+            one_terminal: false,
             keep: KEEP,
             generation: 0,
             not_before: None,
@@ -173,6 +183,7 @@ impl Ledger {
     /// A session is authenticated.
     pub(super) fn opened(&mut self, id: SessionId, facts: Facts, now: Instant) -> Vec<Command> {
         let (limit, generation) = (self.limit, self.generation);
+        self.one_terminal = facts.one_terminal;
         if let Some(entry) = self.entry(id) {
             entry.begin(limit, facts, now);
             if entry.generation != generation {
@@ -420,6 +431,7 @@ impl Ledger {
             self.entries.push(Entry::opening(self.last, self.generation, now));
             commands.push(Command::Open(self.last));
         }
+        self.let_go_of_the_spent();
         commands.extend(self.entries.iter_mut().filter_map(Entry::catch_up));
         self.entries.retain(|entry| {
             let over = entry.health == Health::Draining && entry.in_use() == 0;
@@ -433,6 +445,13 @@ impl Ledger {
         commands
     }
 
+    /// A session that has carried its terminal serves all else until another one does.
+    fn let_go_of_the_spent(&mut self) {
+        let newest = self.entries.iter().filter(|entry| entry.will_take_more()).map(|entry| entry.id).max();
+        let spent = self.entries.iter_mut().filter(|entry| entry.is_spent() && entry.in_use() == 0);
+        spent.filter(|entry| newest > Some(entry.id)).for_each(Entry::drain);
+    }
+
     /// A place: with a channel opened ahead if there is one, else on the session with the least to do.
     fn take(&mut self, how: Use) -> Option<Place> {
         let takes = self.entries.iter_mut().filter(|entry| entry.takes(how));
@@ -441,11 +460,12 @@ impl Ledger {
 
     /// How many sessions to open now: as many as those who wait will fill. One opens the way to a cold node.
     fn to_open(&self, now: Instant) -> usize {
-        let alone = self.waiting.iter().filter(|(_, how)| *how == Use::Alone).count();
+        let apart = |how| how == Use::Alone || (how == Use::Terminal && self.one_terminal);
+        let apart = self.waiting.iter().filter(|(_, how)| apart(*how)).count();
         // Who waits has these in a moment, and authenticating takes longer.
         let freed: usize = self.entries.iter().map(|entry| entry.makes_room(now)).sum();
-        let shared = (self.waiting.len() - alone).saturating_sub(freed);
-        let wanted = alone + shared.div_ceil(self.limit as usize);
+        let shared = (self.waiting.len() - apart).saturating_sub(freed);
+        let wanted = apart + shared.div_ceil(self.limit as usize);
         let opening = self.entries.iter().filter(|entry| self.is_opening_now(entry)).count();
         let warm = self.entries.iter().any(Entry::will_take_more);
         match warm {

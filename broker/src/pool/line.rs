@@ -60,6 +60,8 @@ pub trait Line: Send + Sync + 'static {
     fn still_stands(&self) -> bool;
     /// The identification that the node sent.
     fn server(&self) -> &str;
+    /// Whether the node proved its key with SHA-1 RSA: Teleport up to v8.
+    fn sha1(&self) -> bool;
     /// What was counted.
     fn counts(&self) -> Counts;
     /// Ends it, with all that runs on it.

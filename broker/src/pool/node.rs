@@ -148,6 +148,10 @@ impl Line for Node {
         self.session.server()
     }
 
+    fn sha1(&self) -> bool {
+        self.session.sha1()
+    }
+
     fn counts(&self) -> Counts {
         let (to_node, from_node) = self.session.bytes();
         Counts { round_trip: self.session.round_trip(), to_node, from_node }

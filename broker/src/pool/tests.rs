@@ -5,8 +5,10 @@ pub(super) mod fake;
 use super::ledger::{AHEAD_ON_TELEPORT, KEEP, RESTS, SPARE_IDLE};
 use super::*;
 use crate::session::Health;
+use crate::target::{Need, Pty};
 use fake::{Door, FakeLine, Node, ToNode, target};
 use natssh_wire::status::SessionState;
+use natssh_wire::terminal::{Size, Terminal};
 use std::sync::atomic::Ordering::SeqCst;
 use tokio::time::sleep;
 
@@ -366,7 +368,8 @@ async fn bulk_has_a_session_to_itself() {
         ("echo scp ", Use::Shared),
         ("rsync --version", Use::Shared),
     ] {
-        assert_eq!(use_of(&Run::Command(command.into())), how, "{command}");
+        let wishes = Wishes { run: Run::Command(command.into()), ..Wishes::default() };
+        assert_eq!(use_of(&wishes), how, "{command}");
     }
 }
 
@@ -379,6 +382,24 @@ async fn the_users_control_persist_decides_how_long_a_session_is_kept() {
     assert_eq!(node.sessions().len(), 1);
     sleep(Duration::from_secs(3)).await;
     assert_eq!(node.sessions().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_terminal_on_an_old_teleport_has_a_session_of_its_own() {
+    let like = Terminal { size: Size::default(), modes: Vec::new() };
+    let terminal = Some(Pty { name: "xterm".into(), like, escape: None, need: Need::May });
+    let wishes = Wishes { terminal, ..Wishes::default() };
+    for (server, sha1, sessions) in
+        [("SSH-2.0-Teleport", true, 3), ("SSH-2.0-Teleport", false, 1), ("SSH-2.0-OpenSSH_7.1", true, 1)]
+    {
+        let (pool, node) = (pool(), Node::of(10, millis(1), server));
+        node.sha1.store(sha1, SeqCst);
+        for _ in 0..3 {
+            lease_of(&pool, &node, "web-1.example.com", &wishes).await.unwrap().finish();
+            run(&pool, &node, millis(5)).await.unwrap();
+        }
+        assert_eq!((node.authentications(), node.sessions().len()), (sessions, 1), "{server} {sha1}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -78,6 +78,8 @@ pub(in crate::pool) struct Entry {
     idle_since: Instant,
     expires: Option<Instant>,
     ahead_for: Option<Duration>,
+    /// How many more terminals it carries; none: as many as it takes channels.
+    terminals: Option<u32>,
 }
 
 impl Entry {
@@ -102,6 +104,7 @@ impl Entry {
             idle_since: now,
             expires: None,
             ahead_for: None,
+            terminals: None,
         }
     }
 
@@ -113,6 +116,7 @@ impl Entry {
         let old = now + MAX_AGE;
         self.expires = Some(facts.expires.map_or(old, |expires| expires.min(old)));
         self.ahead_for = facts.ahead_for;
+        self.terminals = facts.one_terminal.then_some(1);
     }
 
     /// Channels that count, whoever has them, and whoever had them until the node has let go.
@@ -167,10 +171,16 @@ impl Entry {
         let has_place = || self.has_ahead() || self.in_flight() < self.limit;
         let fits = match how {
             Use::Shared => has_place(),
+            Use::Terminal => has_place() && !self.is_spent(),
             Use::Alone => self.in_use() == 0 && has_place(),
             Use::Connection => true,
         };
         self.will_take_more() && fits
+    }
+
+    /// It carries no terminal any more.
+    pub(super) fn is_spent(&self) -> bool {
+        self.terminals == Some(0)
     }
 
     pub(super) fn has_ahead(&self) -> bool {
@@ -195,6 +205,9 @@ impl Entry {
         self.taken += 1;
         self.peak = self.peak.max(self.in_flight());
         self.alone = how == Use::Alone;
+        if how == Use::Terminal {
+            self.terminals = self.terminals.map(|left| left.saturating_sub(1));
+        }
         Place { session: self.id, on: if ahead.is_some() { On::Ahead } else { On::New }, others, closed }
     }
 

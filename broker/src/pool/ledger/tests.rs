@@ -91,6 +91,26 @@ fn on_teleport_a_channel_opened_ahead_is_given_up_and_counts_until_it_is_closed(
 }
 
 #[test]
+fn a_session_to_an_old_teleport_carries_one_terminal_and_serves_all_else_until_another_does() {
+    let (mut ledger, now) = (Ledger::default(), Instant::now());
+    let facts = Facts { one_terminal: true, ..Facts::default() };
+    let wants = |ledger: &mut Ledger, who, how| plain(ledger.ask(who, how, KEEP, now));
+    let granted_on = |who, session| Command::Grant(who, Place { session, on: On::New, others: 0, closed: 0 });
+    assert_eq!(wants(&mut ledger, 1, Use::Terminal), [Command::Open(1)]);
+    assert_eq!(plain(ledger.opened(1, facts, now)), [granted(1, On::New, 0)]);
+    assert_eq!(wants(&mut ledger, 2, Use::Terminal), [Command::Open(2)], "of its own");
+    assert_eq!(wants(&mut ledger, 3, Use::Shared).len(), 1, "on the first one");
+    assert_eq!((ledger.closed(1, false, now), ledger.closed(1, false, now)), (vec![], vec![]), "it stays");
+    assert_eq!(wants(&mut ledger, 4, Use::Terminal), [Command::Open(3)]);
+    assert_eq!(plain(ledger.opened(2, facts, now)), [granted_on(2, 2), Command::Close(1)]);
+    assert_eq!(wants(&mut ledger, 5, Use::Shared).len(), 1, "beside the terminal");
+    assert_eq!(plain(ledger.opened(3, facts, now)), [granted_on(4, 3)]);
+    // Elsewhere any number.
+    let (mut ledger, _) = warm(now);
+    (1..=10).for_each(|who| assert_eq!(wants(&mut ledger, who, Use::Terminal).len(), 1));
+}
+
+#[test]
 fn a_refusal_teaches_how_many_channels_a_session_takes() {
     let now = Instant::now();
     let (mut ledger, _) = warm(now);
@@ -374,7 +394,7 @@ fn nothing_rests_where_places_are_few() {
 }
 
 fn deeds() -> impl Strategy<Value = Vec<(u64, Deed)>> {
-    let how = prop_oneof![4 => Just(Use::Shared), 1 => Just(Use::Alone), 1 => Just(Use::Connection)];
+    let how = prop_oneof![4 => Just(Use::Shared), 1 => Just(Use::Terminal), 1 => Just(Use::Alone), 1 => Just(Use::Connection)];
     let runs = prop_oneof![4 => 1u64..400, 1 => 400u64..20_000];
     let carried = prop_oneof![4 => Just(Use::Shared), 1 => Just(Use::Alone)];
     let deed = prop_oneof![

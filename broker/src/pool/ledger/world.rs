@@ -98,6 +98,8 @@ pub(super) struct World {
     asked_again: BTreeSet<WaiterId>,
     /// Sessions with a channel that rests.
     resting: BTreeSet<SessionId>,
+    /// Sessions that have had a terminal.
+    terminals: BTreeSet<SessionId>,
 }
 
 impl World {
@@ -120,6 +122,7 @@ impl World {
             last_granted: HashMap::new(),
             asked_again: BTreeSet::new(),
             resting: BTreeSet::new(),
+            terminals: BTreeSet::new(),
         };
         world.later(Duration::from_secs(1), Event::Tick);
         world
@@ -327,6 +330,9 @@ impl World {
 
     fn begin(&mut self, id: SessionId, who: WaiterId) {
         let (_, work) = self.running[&who];
+        if work.how == Use::Terminal {
+            assert!(self.terminals.insert(id) || !self.teleport, "a second terminal on {id}");
+        }
         let commands = self.ledger.started(id, self.now);
         self.perform(commands);
         self.later(Duration::from_millis(work.ms), Event::Over(id, who));
@@ -342,7 +348,8 @@ impl World {
                 let commands = match good {
                     true => {
                         self.node.insert(id, 0);
-                        self.ledger.opened(id, Facts { expires: None, ahead_for }, self.now)
+                        let facts = Facts { expires: None, ahead_for, one_terminal: self.teleport };
+                        self.ledger.opened(id, facts, self.now)
                     }
                     false => {
                         self.open.remove(&id);

@@ -34,6 +34,8 @@ pub(super) struct Node {
     /// So many opens of channels find their session gone.
     pub(super) losing: AtomicU32,
     pub(super) server: &'static str,
+    /// It is an old Teleport.
+    pub(super) sha1: AtomicBool,
 }
 
 impl Node {
@@ -58,6 +60,7 @@ impl Node {
             expires: Mutex::new(None),
             losing: AtomicU32::new(0),
             server,
+            sha1: AtomicBool::new(false),
         })
     }
 
@@ -214,6 +217,10 @@ impl Line for FakeLine {
 
     fn server(&self) -> &str {
         self.node.server
+    }
+
+    fn sha1(&self) -> bool {
+        self.node.sha1.load(SeqCst)
     }
 
     fn counts(&self) -> Counts {
