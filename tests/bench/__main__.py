@@ -20,6 +20,7 @@ def measure() -> Iterator[Row]:
         yield from streams.a_thousand(lab)
     with Lab(rootless=True) as lab:
         yield from connections.many_at_once(lab, rounds=5)
+        yield from connections.one_and_no_proxy(lab, rounds=ROUNDS)
     with Lab(nodes=5) as lab:
         yield from connections.one_command(lab, target=0.5, rounds=5 * lab.count)
         yield from connections.large_answer(lab, rounds=3)

@@ -31,6 +31,16 @@ def one_command(lab: Lab, target: float, rounds: int) -> list[Row]:
     return rows
 
 
+def one_and_no_proxy(lab: Lab, rounds: int) -> list[Row]:
+    """The same where each ssh may start its node's sshd itself: what no proxy can be quicker than."""
+    ways = (NATSSH, NESTED, DIRECT)
+    natssh, nested, direct = in_turn(rounds, *(partial(on_the_next, lab, way, CURVE25519, itertools.count()) for way in ways))
+    return [
+        Row("ssh NODE true, loopback, an sshd started for each", natssh * 1e3, nested * 1e3, "ms"),
+        Row("  with no proxy on its way, beside the same", direct * 1e3, nested * 1e3, "ms"),
+    ]
+
+
 def on_the_next(lab: Lab, way: str, kex: str | None, turn: Iterator[int]) -> float:
     """Seconds for a command on the next node."""
     return seconds(lambda: run(lab, lab.ssh(way, kex, "true", next(turn))))
