@@ -49,7 +49,7 @@ pub(super) type WaiterId = u64;
 pub enum Use {
     /// Beside others.
     Shared,
-    /// Beside others, with a terminal, of which not every session carries more than one: [`Facts::one_terminal`].
+    /// Beside others, with a terminal, of which not every session carries more than one.
     Terminal,
     /// Alone, where that can be had: bulk would slow its neighbours.
     Alone,
