@@ -120,7 +120,7 @@ pub(super) struct Facts {
     pub expires: Option<Instant>,
     /// How long a channel opened ahead may stand unused; none: as long as the session.
     pub ahead_for: Option<Duration>,
-    /// It carries one terminal in its life. Up to Teleport 9 a node tells whoever had a terminal that it has ended, by a
+    /// It carries one terminal in its life. Up to about Teleport 9 a node tells whoever had a terminal that it has ended, by a
     /// global request that wants no reply (`lib/srv/sess.go`, `leaveSession`), and russh 0.65.1 replies
     /// (`client/encrypted.rs`). Go's library keeps one reply that nobody waits for; at the second it reads no more of
     /// the connection, for ever (`x/crypto/ssh/mux.go`, `handleGlobalPacket`).
