@@ -39,12 +39,13 @@ class Ground:
         self.environment: dict[str, str] = {}
 
     def __enter__(self) -> Ground:
-        self.lab.__enter__()
+        self.ends.enter_context(self.lab)
         try:
             if machine.own():
                 self.ends.enter_context(machine.home(Path(self.lab.environment["HOME"])))
             if self.way == DIRECT:
                 self.sshd = Sshd(self.lab)
+                self.ends.callback(self.sshd.close)
             with Path(self.lab.environment["NATSSH_CONFIG"]).open("a") as config:
                 config.write(self.route())
             self.lab.run("natssh", "broker", "reload")
@@ -57,10 +58,7 @@ class Ground:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if kind is not None and "NATSSH_SOCKET" in self.lab.environment:
             self.tell_log()
-        if self.sshd:
-            self.sshd.close()
         self.ends.close()
-        self.lab.__exit__()
 
     def tell_log(self) -> None:
         """Prints what the broker says of the run."""

@@ -120,8 +120,8 @@ pub(super) struct Facts {
     pub expires: Option<Instant>,
     /// How long a channel opened ahead may stand unused; none: as long as the session.
     pub ahead_for: Option<Duration>,
-    /// It carries one terminal in its life. Up to about Teleport 9 a node tells whoever had a terminal that it has ended, by a
-    /// global request that wants no reply (`lib/srv/sess.go`, `leaveSession`), and russh 0.65.1 replies
+    /// It carries one terminal in its life. Up to about Teleport 9 a node tells whoever had a terminal that it has
+    /// ended, by a global request that wants no reply (`lib/srv/sess.go`, `leaveSession`), and russh 0.65.1 replies
     /// (`client/encrypted.rs`). Go's library keeps one reply that nobody waits for; at the second it reads no more of
     /// the connection, for ever (`x/crypto/ssh/mux.go`, `handleGlobalPacket`).
     pub one_terminal: bool,
@@ -135,8 +135,6 @@ pub(super) struct Ledger {
     last: SessionId,
     /// Channels a session is believed to take.
     limit: u32,
-    /// A session carries one terminal.
-    one_terminal: bool,
     keep: Duration,
     /// Counts up when everything is to be authenticated afresh.
     generation: u64,
@@ -152,7 +150,6 @@ impl Default for Ledger {
             waiting: VecDeque::new(),
             last: 0,
             limit: CHANNELS,
-            one_terminal: false,
             keep: KEEP,
             generation: 0,
             not_before: None,
@@ -183,7 +180,6 @@ impl Ledger {
     /// A session is authenticated.
     pub(super) fn opened(&mut self, id: SessionId, facts: Facts, now: Instant) -> Vec<Command> {
         let (limit, generation) = (self.limit, self.generation);
-        self.one_terminal = facts.one_terminal;
         if let Some(entry) = self.entry(id) {
             entry.begin(limit, facts, now);
             if entry.generation != generation {
@@ -460,7 +456,8 @@ impl Ledger {
 
     /// How many sessions to open now: as many as those who wait will fill. One opens the way to a cold node.
     fn to_open(&self, now: Instant) -> usize {
-        let apart = |how| how == Use::Alone || (how == Use::Terminal && self.one_terminal);
+        let one_terminal = self.entries.iter().any(|entry| entry.one_terminal);
+        let apart = |how| how == Use::Alone || (how == Use::Terminal && one_terminal);
         let apart = self.waiting.iter().filter(|(_, how)| apart(*how)).count();
         // Who waits has these in a moment, and authenticating takes longer.
         let freed: usize = self.entries.iter().map(|entry| entry.makes_room(now)).sum();

@@ -54,13 +54,13 @@ impl<S: Line> Pool<S> {
         let watched = (session.ended(), session.health(), session.private());
         let until = session.until().map(|until| Duration::from_secs(until.saturating_sub(unix_now())));
         let teleport = session.server().starts_with(TELEPORT);
-        let old = session.sha1();
+        let one_terminal = teleport && session.sha1();
         tracing::info!(peer = key.peer(), session = id, server = session.server(), "session opened");
         self.act(key, |shelf, now| {
             let facts = Facts {
                 expires: until.and_then(|until| now.checked_add(until)),
                 ahead_for: teleport.then_some(AHEAD_ON_TELEPORT),
-                one_terminal: teleport && old,
+                one_terminal,
             };
             (shelf.refused, shelf.why) = (None, None);
             let kept = Kept { session, opened_at: unix_now(), seen: now, ahead: Ahead::None, resting: None };

@@ -78,8 +78,10 @@ pub(in crate::pool) struct Entry {
     idle_since: Instant,
     expires: Option<Instant>,
     ahead_for: Option<Duration>,
-    /// How many more terminals it carries; none: as many as it takes channels.
-    terminals: Option<u32>,
+    /// It carries one terminal in its life.
+    pub(super) one_terminal: bool,
+    /// It has carried a terminal.
+    had_terminal: bool,
 }
 
 impl Entry {
@@ -104,7 +106,8 @@ impl Entry {
             idle_since: now,
             expires: None,
             ahead_for: None,
-            terminals: None,
+            one_terminal: false,
+            had_terminal: false,
         }
     }
 
@@ -116,7 +119,7 @@ impl Entry {
         let old = now + MAX_AGE;
         self.expires = Some(facts.expires.map_or(old, |expires| expires.min(old)));
         self.ahead_for = facts.ahead_for;
-        self.terminals = facts.one_terminal.then_some(1);
+        self.one_terminal = facts.one_terminal;
     }
 
     /// Channels that count, whoever has them, and whoever had them until the node has let go.
@@ -180,7 +183,7 @@ impl Entry {
 
     /// It carries no terminal any more.
     pub(super) fn is_spent(&self) -> bool {
-        self.terminals == Some(0)
+        self.one_terminal && self.had_terminal
     }
 
     pub(super) fn has_ahead(&self) -> bool {
@@ -205,9 +208,7 @@ impl Entry {
         self.taken += 1;
         self.peak = self.peak.max(self.in_flight());
         self.alone = how == Use::Alone;
-        if how == Use::Terminal {
-            self.terminals = self.terminals.map(|left| left.saturating_sub(1));
-        }
+        self.had_terminal |= how == Use::Terminal;
         Place { session: self.id, on: if ahead.is_some() { On::Ahead } else { On::New }, others, closed }
     }
 
