@@ -354,6 +354,18 @@ impl Reach {
         self.identities.values().map(entry).collect()
     }
 
+    /// Whether the server of an upstream knows nothing newer than SHA-1. It is dialled to be known, if it was not before; no
+    /// where it cannot be.
+    pub async fn is_sha1(&self, name: &str) -> bool {
+        let Some(upstream) = self.upstreams.get(name) else { return false };
+        if upstream.report().server.is_none() {
+            let patience = self.settings.upstreams.get(name).map(|upstream| upstream.connect_timeout);
+            // Why it failed is told to whoever asks for a stream.
+            let _ = upstream.probe(Instant::now() + patience.unwrap_or_default()).await;
+        }
+        upstream.report().sha1
+    }
+
     /// An identity by its name.
     #[must_use]
     pub fn identity(&self, name: &str) -> Option<Arc<Watched>> {

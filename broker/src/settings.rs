@@ -33,7 +33,7 @@ use expand::Tokens;
 use identity::Identities;
 use lookup::{Found, Lookup, NotFound};
 use meaning::{Meaning, OwnWay, Whom};
-use natssh_wire::exec::ExecRequest;
+use natssh_wire::exec::{ExecRequest, Resolution};
 use natssh_wire::ssh_words::{Invocation, Tunnel};
 use natssh_wire::{Failure, NodeAddr};
 use table::{For, Over};
@@ -53,6 +53,7 @@ struct Declined {
     reason: String,
     tunnel: bool,
     whom: Option<Whom>,
+    options: Vec<String>,
 }
 
 /// The way to a host, and what follows from it.
@@ -69,19 +70,30 @@ impl Settings {
     /// # Errors
     /// There is no real ssh to ask.
     pub async fn decide(&self, request: &ExecRequest, reach: &Reach) -> Result<Decision, Failure> {
-        let decided = self.decide_native(request, reach).await?;
-        Ok(decided.unwrap_or_else(|declined| {
-            let Declined { reason, tunnel, whom } = declined;
-            let whom = whom.unwrap_or_default();
-            tracing::debug!(reason, tunnel, "the real ssh runs it");
-            Decision::RealSsh { reason, tunnel, host: whom.host, port: whom.port, user: whom.user }
-        }))
+        let decided = self.decide_native(request, reach, None).await?;
+        Ok(decided.unwrap_or_else(|declined| Decision::RealSsh(declined.into_resolution())))
     }
 
+    /// What the real ssh is told of a call that is native by its settings and cannot be for another `reason`.
+    ///
+    /// # Errors
+    /// There is no real ssh to ask.
+    pub async fn hand_over(
+        &self,
+        request: &ExecRequest,
+        reach: &Reach,
+        reason: &str,
+    ) -> Result<Resolution, Failure> {
+        let decided = self.decide_native(request, reach, Some(reason)).await?;
+        Ok(decided.err().unwrap_or_else(|| Declined::because(reason)).into_resolution())
+    }
+
+    /// With a `reason` it is not.
     async fn decide_native(
         &self,
         request: &ExecRequest,
         reach: &Reach,
+        reason: Option<&str>,
     ) -> Result<Result<Decision, Declined>, Failure> {
         let invocation = match Invocation::parse(&request.words) {
             Ok(invocation) => invocation,
@@ -101,10 +113,11 @@ impl Settings {
             Err(NotFound::Refused(words)) => return Ok(Err(Declined::because(words))),
             Err(NotFound::Unclear(reason)) => {
                 let tunnel = !call.names_a_way && leads_elsewhere(reach, &call.typed);
-                return Ok(Err(Declined { reason, tunnel, whom: None }));
+                return Ok(Err(Declined { tunnel, ..Declined::because(reason) }));
             }
         };
-        Ok(self.decide_by(&call, &around, &found, reach, demand.map(|demand| demand.reason)).await)
+        let demand = demand.map(|demand| demand.reason).or(reason);
+        Ok(self.decide_by(&call, &around, &found, reach, demand).await)
     }
 
     async fn decide_by(
@@ -118,19 +131,27 @@ impl Settings {
         let whom = Whom::of(&found.known.printed, &call.typed).map_err(Declined::because)?;
         let meaning = meaning(call, around, found, &whom);
         let road = self.road(&meaning, &whom, reach, 0).await?;
-        let declined = |reason: String| Declined { reason, tunnel: road.tunnel, whom: Some(whom.clone()) };
-        if let Some(reason) = demand.map(str::to_owned).or_else(|| found.complaint.clone()) {
-            return Err(declined(reason));
-        }
         let printed = &found.known.printed;
         let purpose = meaning.purpose();
         let wanted_for = if purpose.is_some() { For::Connection } else { For::Command };
-        if let Some(reason) = table::demands_real_ssh(printed, &found.basis.usual, road.over, wanted_for) {
-            return Err(declined(reason));
-        }
-        let wishes = meaning.wishes().map_err(declined)?;
-        let mut target = meaning.target(whom.clone(), road.way.clone()).map_err(declined)?;
-        self.identities.introduce(&mut target, call, found, reach).await;
+        let demand = demand
+            .map(str::to_owned)
+            .or_else(|| found.complaint.clone())
+            .or_else(|| table::demands_real_ssh(printed, &found.basis.usual, road.over, wanted_for));
+        let introduction = self.identities.introduction(&whom, &road.way, call, found, reach).await;
+        let meant = match demand {
+            Some(reason) => Err(reason),
+            None => meaning.wishes().and_then(|wishes| Ok((meaning.target(whom.clone(), road.way)?, wishes))),
+        };
+        let (mut target, wishes) = match meant {
+            Ok(meant) => meant,
+            Err(reason) => {
+                let options = introduction.as_options(found, reach).await;
+                let whom = Some(introduction.as_whom(&whom));
+                return Err(Declined { reason, tunnel: road.tunnel, whom, options });
+            }
+        };
+        introduction.add_to(&mut target);
         let target = Box::new(target);
         Ok(match purpose {
             None => Decision::Native(target, wishes),
@@ -146,7 +167,7 @@ impl Settings {
         reach: &Reach,
         depth: usize,
     ) -> Result<Road, Declined> {
-        let declined = |reason: String| Declined { reason, tunnel: false, whom: Some(whom.clone()) };
+        let declined = |reason: String| Declined { whom: Some(whom.clone()), ..Declined::because(reason) };
         let node =
             NodeAddr::new(&whom.host, &whom.port.to_string()).map_err(|bad| declined(bad.to_string()))?;
         let routes = &reach.settings.routes;
@@ -222,9 +243,12 @@ impl Settings {
                 }
                 way => way,
             };
-            let mut target = inner.target(whom, way).map_err(why)?;
+            let mut target = inner.target(whom.clone(), way).map_err(why)?;
             if chain.is_empty() {
-                self.identities.introduce(&mut target, &call, &found, reach).await;
+                self.identities
+                    .introduction(&whom, &target.way, &call, &found, reach)
+                    .await
+                    .add_to(&mut target);
             }
             chain.push(target);
         }
@@ -259,7 +283,14 @@ fn leads_elsewhere(reach: &Reach, host: &str) -> bool {
 
 impl Declined {
     fn because(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), tunnel: false, whom: None }
+        Self { reason: reason.into(), tunnel: false, whom: None, options: Vec::new() }
+    }
+
+    fn into_resolution(self) -> Resolution {
+        let Self { reason, tunnel, whom, options } = self;
+        let Whom { host, port, user } = whom.unwrap_or_default();
+        tracing::debug!(reason, tunnel, "the real ssh runs it");
+        Resolution { native: false, reason: Some(reason), tunnel, host, port, user, options }
     }
 }
 

@@ -11,7 +11,8 @@ pub mod derived;
 mod plan;
 mod view;
 
-pub use plan::NODE_PORT;
+pub use block::{path, quoted};
+pub use plan::{NODE_PORT, SHA1_AUTHORITY, SHA1_CLUSTER};
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 //! the pool's key: whatever changes who one is or whom one trusts is in here, and nothing else is.
 
 use natssh_wire::NodeAddr;
+use natssh_wire::exec::Resolution;
 use natssh_wire::node::BadNodeAddr;
 use natssh_wire::ssh_words::LogLevel;
 use natssh_wire::terminal::Terminal;
@@ -197,17 +198,6 @@ pub enum Decision {
     Native(Box<Target>, Wishes),
     /// natssh has the session for it; nothing is run.
     Connection(Box<Target>, Wishes, Purpose),
-    /// The real ssh has to.
-    RealSsh {
-        /// Why, for `-v`: lower case, no full stop.
-        reason: String,
-        /// It has no way of its own to the host, and goes through natssh.
-        tunnel: bool,
-        /// `HostName`, as far as it is known.
-        host: String,
-        /// `Port`.
-        port: u16,
-        /// `User`.
-        user: String,
-    },
+    /// The real ssh has to, with what it is to be told.
+    RealSsh(Resolution),
 }

@@ -7,7 +7,7 @@ use crate::UNREACHABLE;
 use crate::call::{Call, Missed, check_version};
 use crate::exec::request;
 use crate::place;
-use crate::real_ssh::{Through, become_it};
+use crate::real_ssh::become_it;
 use crate::voice::Voice;
 use natssh_wire::exec::Controlled;
 use natssh_wire::request::encode_control;
@@ -25,13 +25,13 @@ pub(crate) fn run(control: Control, words: &[Word], voice: &Voice) -> ExitCode {
         Ok(answer) => answer,
         Err(Missed::Absent) => {
             voice.debug(1, "natssh: no broker is running, so the real ssh answers");
-            return complain(&become_it(words, Through::ItsOwnWay), voice);
+            return complain(&become_it(words, None), voice);
         }
         Err(Missed::Failed(failure)) => return complain(&failure, voice),
     };
     if answer.real_ssh {
         voice.debug(1, "natssh: the real ssh answers for a connection of its own");
-        return complain(&become_it(words, Through::ItsOwnWay), voice);
+        return complain(&become_it(words, None), voice);
     }
     if answer.sessions == 0 {
         let peer = answer.peer.map_or_else(String::new, |peer| format!(" to {peer}"));

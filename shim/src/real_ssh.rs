@@ -5,6 +5,7 @@
 //! been there.
 
 use crate::personality;
+use natssh_wire::exec::Resolution;
 use natssh_wire::real_ssh::{VARIABLE, choose};
 use natssh_wire::{Failure, FailureKind, Word};
 use std::ffi::OsStr;
@@ -19,17 +20,9 @@ const DEPTH: &str = "NATSSH_DEPTH";
 /// Chains of jumps nest a few; copies of natssh that take each other for the real one would never end.
 const DEPTH_LIMIT: u32 = 8;
 
-/// What carries the real ssh's connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Through {
-    /// Whatever its own words and configuration say.
-    ItsOwnWay,
-    /// `natssh proxy`.
-    Natssh,
-}
-
-/// Becomes the real ssh with these words; returns only if that cannot be.
-pub(crate) fn become_it(words: &[Word], through: Through) -> Failure {
+/// Becomes the real ssh with these words, and before them what the broker has it told, if that was asked; returns only if
+/// that cannot be.
+pub(crate) fn become_it(words: &[Word], told: Option<&Resolution>) -> Failure {
     let found = own_file().and_then(|own| Ok((find(&own)?, own)));
     let (program, own) = match found {
         Ok(found) => found,
@@ -40,9 +33,11 @@ pub(crate) fn become_it(words: &[Word], through: Through) -> Failure {
         Err(failure) => return failure,
     };
     let mut command = Command::new(&program);
-    if through == Through::Natssh {
+    if told.is_some_and(|told| told.tunnel) {
         command.arg("-o").arg(proxy_command(&own).as_os_str()).args(["-o", "ProxyUseFdpass=yes"]);
     }
+    let options = told.iter().flat_map(|told| &told.options);
+    command.args(options.flat_map(|option| ["-o", option]));
     command.args(words.iter().map(Word::as_os_str)).env(DEPTH, depth.to_string());
     let error = command.exec();
     Failure::new(FailureKind::Config, format!("run {}: {error}", program.display()))

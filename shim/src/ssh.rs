@@ -7,7 +7,7 @@
 use crate::UNREACHABLE;
 use crate::control;
 use crate::exec::{self, Outcome, Stdin};
-use crate::real_ssh::{Through, become_it};
+use crate::real_ssh::become_it;
 use crate::voice::Voice;
 use natssh_wire::Word;
 use natssh_wire::exec::Resolution;
@@ -23,11 +23,11 @@ pub(crate) fn run(words: &[OsString]) -> ExitCode {
     let call = match Invocation::parse(&words) {
         Ok(call) => call,
         // Usage, -V and -Q: what ssh says of these, it says best itself.
-        Err(_) => return hand_over(&words, Through::ItsOwnWay, &Voice::default()),
+        Err(_) => return hand_over(&words, None, &Voice::default()),
     };
     // The same for a log file that cannot be opened.
     let Ok(voice) = voice(&call) else {
-        return hand_over(&words, Through::ItsOwnWay, &Voice::default());
+        return hand_over(&words, None, &Voice::default());
     };
     if let Some(control) = call.control() {
         return control::run(control, &words, &voice);
@@ -40,11 +40,11 @@ pub(crate) fn run(words: &[OsString]) -> ExitCode {
         };
     };
     if demand.tunnel == Tunnel::Never {
-        return hand_over(&words, Through::ItsOwnWay, &voice);
+        return hand_over(&words, None, &voice);
     }
     if call.names_a_way() {
         voice.debug(1, &real_ssh_runs_it(demand.reason));
-        return hand_over(&words, Through::ItsOwnWay, &voice);
+        return hand_over(&words, None, &voice);
     }
     match exec::resolve(&words) {
         Ok(resolution) => {
@@ -61,8 +61,7 @@ pub(crate) fn run(words: &[OsString]) -> ExitCode {
 /// Becomes the real ssh, as the broker says.
 fn decided(words: &[Word], resolution: &Resolution, voice: &Voice) -> ExitCode {
     voice.debug(1, &real_ssh_runs_it(resolution.reason.as_deref().unwrap_or("natssh does not")));
-    let through = if resolution.tunnel { Through::Natssh } else { Through::ItsOwnWay };
-    hand_over(words, through, voice)
+    hand_over(words, Some(resolution), voice)
 }
 
 fn real_ssh_runs_it(reason: &str) -> String {
@@ -70,8 +69,8 @@ fn real_ssh_runs_it(reason: &str) -> String {
 }
 
 /// Becomes the real ssh; returns only if that cannot be.
-fn hand_over(words: &[Word], through: Through, voice: &Voice) -> ExitCode {
-    voice.complain(&become_it(words, through));
+fn hand_over(words: &[Word], told: Option<&Resolution>, voice: &Voice) -> ExitCode {
+    voice.complain(&become_it(words, told));
     ExitCode::from(UNREACHABLE)
 }
 

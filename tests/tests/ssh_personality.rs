@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -85,6 +86,31 @@ fn a_forwarded_port_goes_through_the_tunnel_in_the_process_that_was_started() {
         "{}",
         said.stderr
     );
+}
+
+/// As kubectl and browsers are taken to what a node reaches: natssh becomes an ssh that knows of no node by itself.
+#[test]
+fn a_socks_proxy_on_a_cluster_s_node_needs_no_configuration_of_ssh() {
+    need!("ssh", "sshd", "curl");
+    let world = Plan::new().start();
+    let server = Listening::start(world.runtime(), |mut stream| {
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nbeyond";
+        let mut asked = [0; 1024];
+        let _ = stream.read(&mut asked).unwrap();
+        std::io::Write::write_all(&mut stream, answer).unwrap();
+    });
+    // Where nobody listens yet.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (socks, control) = (format!("127.0.0.1:{port}"), world.path().join("control").display().to_string());
+    let mut natssh = world.natssh(&["-F", "none", "-fN", "-D", &socks, "-M", "-S", &control]);
+    natssh.args(["-oBatchMode=yes", "-oStrictHostKeyChecking=yes", "-oExitOnForwardFailure=yes", "worker"]);
+    run(natssh).ok();
+    let mut curl = world.command("curl");
+    curl.args(["-sS", "--socks5-hostname", &socks, &format!("http://{}/", server.address())]);
+    assert_eq!(run(curl).ok(), "beyond");
+    assert_eq!(world.upstream().streams, 1, "the connection goes through natssh");
+    run(world.natssh(&["-F", "none", "-S", &control, "-O", "exit", "worker"])).ok();
+    world.until_upstream("it has ended", |upstream| upstream.streams == 0);
 }
 
 #[test]

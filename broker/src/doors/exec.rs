@@ -14,7 +14,7 @@ mod told;
 mod unheard;
 
 use super::local::{Answer, Caller, json};
-use super::request::{check_upgrade, decide, patience, read, switching};
+use super::request::{check_upgrade, decide, hand_over, patience, read, switching};
 use crate::broker::Broker;
 use crate::pool::{Held, Leased, Node};
 use crate::reach;
@@ -57,9 +57,7 @@ pub(super) async fn exec(
     let (target, wishes, purpose) = match decide(broker, &asked).await? {
         Decision::Native(target, wishes) => (target, wishes, None),
         Decision::Connection(target, wishes, purpose) => (target, wishes, Some(purpose)),
-        Decision::RealSsh { reason, tunnel, host, port, user } => {
-            return Ok(real_ssh(reason, tunnel, host, port, user));
-        }
+        Decision::RealSsh(resolution) => return Ok(json(StatusCode::OK, &resolution)),
     };
     let deadline = begun + patience(asked.timeout_ms, &wishes);
     let caller = reach::Caller::of(&asked, process);
@@ -72,9 +70,7 @@ pub(super) async fn exec(
         Ok(got) => got,
         Err(NotOpened::Failed(failure)) => return Err(failure),
         Err(NotOpened::RealSsh(reason)) => {
-            let Target { host, port, user, .. } = *target;
-            // Its way was natssh's, and there may be no other.
-            return Ok(real_ssh(reason, true, host, port, user));
+            return Ok(json(StatusCode::OK, &hand_over(broker, &asked, &reason).await?));
         }
     };
     let terminal = wishes.terminal.as_ref().map(|pty| Granted { escape: pty.escape }.to_header());
@@ -106,13 +102,10 @@ pub(super) async fn resolve(broker: &Arc<Broker>, request: Request<Incoming>) ->
     Ok(match decide(broker, &asked).await? {
         Decision::Native(target, _) | Decision::Connection(target, ..) => {
             let Target { host, port, user, .. } = *target;
-            json(StatusCode::OK, &Resolution { native: true, reason: None, tunnel: false, host, port, user })
+            let options = Vec::new();
+            let native = Resolution { native: true, reason: None, tunnel: false, host, port, user, options };
+            json(StatusCode::OK, &native)
         }
-        Decision::RealSsh { reason, tunnel, host, port, user } => real_ssh(reason, tunnel, host, port, user),
+        Decision::RealSsh(resolution) => json(StatusCode::OK, &resolution),
     })
-}
-
-fn real_ssh(reason: String, tunnel: bool, host: String, port: u16, user: String) -> Answer {
-    let reason = Some(reason);
-    json(StatusCode::OK, &Resolution { native: false, reason, tunnel, host, port, user })
 }

@@ -20,7 +20,7 @@ use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::UPGRADE;
 use hyper::{Method, Request, Response};
-use natssh_wire::exec::ExecRequest;
+use natssh_wire::exec::{ExecRequest, Resolution};
 use natssh_wire::file::{self, FileRequest};
 use natssh_wire::ssh_words::Invocation;
 use natssh_wire::{Failure, FailureKind, Word};
@@ -121,7 +121,9 @@ async fn plan(
     let (target, wishes) = match decide(broker, &call).await? {
         Decision::Native(target, wishes) => (target, wishes),
         Decision::Connection(..) => return Err(bad("a call with -N or -W carries no file".into())),
-        Decision::RealSsh { reason, host, .. } => return Err(needs_ssh(&reason, &host)),
+        Decision::RealSsh(Resolution { reason, host, .. }) => {
+            return Err(needs_ssh(reason.as_deref().unwrap_or_default(), &host));
+        }
     };
     let patience = patience(call.timeout_ms, &wishes);
     let how = match verb {

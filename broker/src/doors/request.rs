@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
 use hyper::{Response, StatusCode};
-use natssh_wire::exec::{EXEC_BODY_LIMIT, ExecRequest};
+use natssh_wire::exec::{EXEC_BODY_LIMIT, ExecRequest, Resolution};
 use natssh_wire::{Failure, FailureKind};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
@@ -26,6 +26,16 @@ const MOST_PATIENCE: Duration = Duration::from_secs(300);
 pub(super) async fn decide(broker: &Arc<Broker>, asked: &ExecRequest) -> Result<Decision, Failure> {
     let reach = current_reach(broker).await?;
     broker.calls.decide(asked, &reach).await
+}
+
+/// What the real ssh is told of a call that only showed on its way to be none of natssh's.
+pub(super) async fn hand_over(
+    broker: &Arc<Broker>,
+    asked: &ExecRequest,
+    reason: &str,
+) -> Result<Resolution, Failure> {
+    let reach = current_reach(broker).await?;
+    broker.calls.hand_over(asked, &reach, reason).await
 }
 
 /// 101: from here on the connection carries frames.

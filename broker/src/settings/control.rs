@@ -59,8 +59,8 @@ impl Settings {
         let whom = Whom::of(printed, &call.typed)?;
         let meaning = meaning(call, around, found, &whom);
         let road = self.road(&meaning, &whom, reach, 0).await.map_err(|declined| declined.reason)?;
-        let mut target = meaning.target(whom, road.way)?;
-        self.identities.introduce(&mut target, call, found, reach).await;
+        let mut target = meaning.target(whom.clone(), road.way)?;
+        self.identities.introduction(&whom, &target.way, call, found, reach).await.add_to(&mut target);
         let master = printed.one("controlpath").filter(|path| !path.is_empty() && *path != "none");
         Ok(Controlled { target: Box::new(target), master: master.map(|path| around.path(path)) })
     }

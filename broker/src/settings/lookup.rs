@@ -38,6 +38,13 @@ pub(super) struct Found {
     pub(super) complaint: Option<String>,
 }
 
+impl Found {
+    /// Whether neither the user's words nor any file say something of a setting.
+    pub(super) fn leaves_open(&self, keyword: &str) -> bool {
+        self.known.printed.all(keyword) == self.basis.usual.all(keyword)
+    }
+}
+
 /// Why there is no answer.
 #[derive(Debug)]
 pub(super) enum NotFound {

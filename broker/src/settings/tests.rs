@@ -46,28 +46,36 @@ impl World {
     }
 
     async fn decide(&self, words: &[&str]) -> Decision {
+        self.settings.decide(&self.request(words), &self.reach).await.unwrap()
+    }
+
+    /// What the real ssh is told where a call turns out to be its own.
+    async fn told(&self, words: &[&str]) -> Resolution {
+        self.settings.hand_over(&self.request(words), &self.reach, "it turned out so").await.unwrap()
+    }
+
+    fn request(&self, words: &[&str]) -> ExecRequest {
         let words = ["-F", "config"].iter().chain(words).map(|word| Word::from(*word)).collect();
         let variable = |name: &str| Some((Word::from(name), Word::from(std::env::var_os(name)?)));
-        let request = ExecRequest {
+        ExecRequest {
             words,
             directory: Word::from(self.folder.path().as_os_str().to_owned()),
             environment: ["PATH", "HOME"].into_iter().filter_map(variable).collect(),
             ..ExecRequest::default()
-        };
-        self.settings.decide(&request, &self.reach).await.unwrap()
+        }
     }
 
     async fn native(&self, words: &[&str]) -> Target {
         match self.decide(words).await {
             Decision::Native(target, _) | Decision::Connection(target, ..) => *target,
-            Decision::RealSsh { reason, .. } => panic!("{words:?}: {reason}"),
+            Decision::RealSsh(why) => panic!("{words:?}: {why:?}"),
         }
     }
 
     /// Why the real ssh, and whether through natssh.
     async fn real_ssh(&self, words: &[&str]) -> (String, bool) {
         match self.decide(words).await {
-            Decision::RealSsh { reason, tunnel, .. } => (reason, tunnel),
+            Decision::RealSsh(Resolution { reason, tunnel, .. }) => (reason.unwrap(), tunnel),
             Decision::Native(..) | Decision::Connection(..) => panic!("{words:?} is native"),
         }
     }
@@ -297,6 +305,45 @@ async fn login_and_port_of_a_cluster_hold_where_the_user_names_none() {
     assert_eq!((plain.user.as_str(), plain.port), ("deploy", 3022));
     let said = world.native(&["-p", "22", "-l", "ops", "web", "true"]).await;
     assert_eq!((said.user.as_str(), said.port), ("ops", 22));
+}
+
+#[tokio::test]
+async fn the_real_ssh_is_told_what_natssh_would_go_by() {
+    let toml = "[upstream.office]\nkind = \"teleport\"\nproxy = \"127.0.0.1:1\"\nidentity = \"proxy.example.com\"\nlogin = \"deploy\"\ncluster = \"Example\"\n\
+        known_hosts = [\"/etc/known\"]\n[[route]]\nhosts = [\"*\"]\nupstream = \"office\"\n";
+    let Some(world) = World::after("", toml, logged_in) else { return };
+    for words in [
+        &["web"][..],
+        &["root@Web"],
+        &["-p", "22", "web"],
+        &["-oIdentityFile=/other", "web"],
+        &["-o", "UserKnownHostsFile=none", "web"],
+        &["-o", "HostKeyAlias=x", "-l", "ops", "web"],
+    ] {
+        let Resolution { tunnel, reason, options, host, port, user, .. } = world.told(words).await;
+        assert_eq!((tunnel, reason.as_deref()), (true, Some("it turned out so")));
+        let meant = world.native(words).await;
+        assert_eq!((&host, port, &user), (&meant.host, meant.port, &meant.user), "{words:?}");
+        let asked = world.decide(&[&["-A"], words].concat()).await;
+        assert!(matches!(asked, Decision::RealSsh(told) if told.options == options), "{words:?}");
+        // Said in so many words, it is what natssh itself makes of the call.
+        let told = options.iter().flat_map(|option| ["-o", option]).chain(words.iter().copied());
+        assert_eq!(world.native(&told.collect::<Vec<_>>()).await, meant, "{options:?}");
+    }
+    let told = world.told(&["web"]).await.options;
+    for start in
+        ["IdentityFile=", "CertificateFile=", "GlobalKnownHostsFile=", "HostKeyAlias=", "Port=", "User="]
+    {
+        assert!(told.iter().any(|option| option.starts_with(start)), "{start} in {told:?}");
+    }
+    let toml = toml.replace("/etc/known", "/etc/a file 50%");
+    let Some(odd) = World::after("", &toml, logged_in) else { return };
+    let files = odd.told(&["web"]).await.options.into_iter().find(|option| option.starts_with("Global"));
+    assert!(files.as_ref().is_some_and(|files| files.contains(r#" "/etc/a file 50%" "#)), "{files:?}");
+    let own = ["-oIdentityFile=/other", "-o", "HostKeyAlias=x", "-p", "22", "-l", "ops", "web"];
+    assert_eq!(world.told(&own).await.options, [""; 0]);
+    let jump = world.told(&["-J", "gate", "web"]).await;
+    assert_eq!((jump.tunnel, jump.options), (false, vec![]), "natssh's routes are not the way there");
 }
 
 #[tokio::test]

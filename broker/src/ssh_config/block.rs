@@ -38,8 +38,14 @@ impl fmt::Display for Block {
 }
 
 /// A path as an argument: `%` doubled, in double quotes where a blank or a quote asks for them.
-pub(super) fn path(path: &Path) -> String {
-    let text = path.to_string_lossy().replace('%', "%%");
+#[must_use]
+pub fn path(path: &Path) -> String {
+    quoted(path.to_string_lossy().replace('%', "%%"))
+}
+
+/// An argument in which `%` means itself, as in GlobalKnownHostsFile.
+#[must_use]
+pub fn quoted(text: String) -> String {
     if text.chars().all(|c| c.is_alphanumeric() || "/~._-+@,:=%".contains(c)) {
         return text;
     }

@@ -60,6 +60,8 @@ pub struct Places {
     pub agent: Option<PathBuf>,
     /// A file for `UserKnownHostsFile`.
     pub known_hosts: Option<PathBuf>,
+    /// Whether its authority signs certificates with SHA-1.
+    pub sha1_authority: bool,
 }
 
 impl Places {
@@ -68,10 +70,9 @@ impl Places {
     /// # Errors
     /// The first file that could not be written.
     pub fn of(state_dir: &Path, identity: &Identity) -> io::Result<Self> {
-        let View { key, certificate, agent, known_hosts, files, sha1_authority: _ } =
-            view(state_dir, identity);
+        let View { key, certificate, agent, known_hosts, files, sha1_authority } = view(state_dir, identity);
         write(&files)?;
-        Ok(Self { key, certificate, agent, known_hosts })
+        Ok(Self { key, certificate, agent, known_hosts, sha1_authority })
     }
 }
 

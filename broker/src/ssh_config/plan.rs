@@ -17,6 +17,15 @@ use std::path::PathBuf;
 
 /// Where Teleport's own nodes listen; one behind a tunnel takes any port.
 pub const NODE_PORT: u16 = 3022;
+/// What ssh is told of a cluster that signs with SHA-1 only.
+///
+/// PubkeyAcceptedAlgorithms by the name that OpenSSH before 8.5 knows too.
+pub const SHA1_CLUSTER: [(&str, &str); 2] = [
+    ("HostKeyAlgorithms", "+ssh-rsa-cert-v01@openssh.com"),
+    ("PubkeyAcceptedKeyTypes", "+ssh-rsa-cert-v01@openssh.com"),
+];
+/// The same of an authority that signs certificates so.
+pub const SHA1_AUTHORITY: (&str, &str) = ("CASignatureAlgorithms", "+ssh-rsa");
 /// The port that ssh asks for where nothing else is written.
 const SSH_PORT: u16 = 22;
 
@@ -247,12 +256,10 @@ impl Plan<'_> {
         options.push(("UserKnownHostsFile", files.join(" ")));
         if self.sha1.contains(upstream) {
             comments.push("an old cluster, which signs with SHA-1 only".into());
-            options.push(("HostKeyAlgorithms", "+ssh-rsa-cert-v01@openssh.com".into()));
-            // PubkeyAcceptedAlgorithms by the name that OpenSSH before 8.5 knows too.
-            options.push(("PubkeyAcceptedKeyTypes", "+ssh-rsa-cert-v01@openssh.com".into()));
+            options.extend(SHA1_CLUSTER.map(|(keyword, value)| (keyword, value.into())));
         }
         if view.sha1_authority {
-            options.push(("CASignatureAlgorithms", "+ssh-rsa".into()));
+            options.push((SHA1_AUTHORITY.0, SHA1_AUTHORITY.1.into()));
         }
         options
     }

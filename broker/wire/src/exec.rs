@@ -83,4 +83,8 @@ pub struct Resolution {
     pub port: u16,
     /// See `host`.
     pub user: String,
+    /// What the real ssh is to be told with `-o`, before the call's own words: what natssh would go by where those and
+    /// the user's files say nothing. Of a host behind a Teleport proxy: who one is there, and whom to believe.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
 }
