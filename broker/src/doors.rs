@@ -7,6 +7,7 @@ mod exec;
 mod file;
 mod frames;
 mod greeting;
+mod handed;
 mod linger;
 pub mod local;
 pub mod metrics;

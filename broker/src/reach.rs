@@ -12,7 +12,8 @@ use crate::config::{self, Kind, Settings};
 use crate::failures::Failures;
 use crate::identity::{Source, Watched};
 use crate::metrics::{Carried, Meter, Meters};
-use crate::ssh::{Budget, TOTAL_LIMIT};
+use crate::splice::PATIENT;
+use crate::ssh::{Budget, Early, TOTAL_LIMIT};
 use crate::ssh_config::derived;
 use crate::upstream::{
     Ask, Bastion, Command, Direct, Identities, Lines, Means, Processes, Stream, Teleport, Upstream,
@@ -41,8 +42,8 @@ pub struct Request {
     pub agent: Option<PathBuf>,
     /// The caller's process, where the system tells.
     pub caller: Option<Pid>,
-    /// An SSH connection of natssh's own follows.
-    pub greets: bool,
+    /// What the node may be told before the way to it has been confirmed.
+    pub early: Early,
     /// When it came in.
     pub begun: std::time::Instant,
     /// When the caller must have an answer.
@@ -246,7 +247,7 @@ impl Reach {
             identity: picked.identity,
             node_login: request.login,
             agent: request.agent,
-            greets: request.greets,
+            early: request.early,
             begun: request.begun,
             deadline: request.deadline,
         };
@@ -288,6 +289,20 @@ impl Reach {
         let failure = Failure::new(FailureKind::Cut, format!("the stream to {node} was cut: {reason}"));
         self.meters.of(&upstream).stream_cut();
         self.failures.record(Some(node), Some(&upstream), &failure.hint("natssh status"));
+    }
+
+    /// The client of a stream to `node` left `waited` after it had asked, and before there was an answer.
+    pub fn given_up(&self, node: &NodeAddr, waited: Duration) {
+        if waited < PATIENT {
+            return;
+        }
+        let upstream = self.settings.routes.pick(node).upstream;
+        let text = format!(
+            "{upstream} had not answered for node {node} when its client gave up after {} s: the node may be frozen",
+            waited.as_secs()
+        );
+        let failure = Failure::new(FailureKind::Timeout, text).hint("natssh status");
+        self.failures.record(Some(node), Some(&upstream), &failure);
     }
 
     /// Dials every upstream that has no trunk, and waits for all until `deadline`.

@@ -34,7 +34,7 @@ const PACKET: usize = 32 << 10;
 const HALF_CLOSED_TICK: Duration = Duration::from_millis(500);
 /// How long the other side has to close a stream that the client has left, so
 /// that the channel ends in good order, and a client to read what came before a cut.
-const FAREWELL: Duration = Duration::from_secs(5);
+pub const FAREWELL: Duration = Duration::from_secs(5);
 
 /// How long after a command's end its client is still taken to have left first.
 const GOODBYE: Duration = Duration::from_millis(50);
@@ -42,7 +42,7 @@ const GOODBYE: Duration = Duration::from_millis(50);
 const CLOSED_WITHOUT_A_WORD: &str = "it closed the connection without a word, as an sshd does to which too many \
      connections come at once (MaxStartups)";
 /// A client that leaves a node before it has spoken, and sooner than this, had a reason of its own.
-const PATIENT: Duration = Duration::from_secs(2);
+pub const PATIENT: Duration = Duration::from_secs(2);
 
 /// How a splice ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub async fn channel(client: UnixStream, early: Bytes, channel: &Channel, traffi
         let mut left = early.is_empty() || channel.write(early).await.is_ok();
         left = left && pump_out(&mut read, channel, traffic).await.is_ok();
         if left && channel.finish_writing().await.is_ok() {
-            hung_up(&read).await;
+            hung_up(read.as_ref()).await;
         }
     };
     let inbound = pump_in(channel, &mut write, traffic);
@@ -168,7 +168,7 @@ async fn cut_short(channel: &Channel) {
 }
 
 /// Waits until a client whose end of file was read, or that is not read, has closed the other direction too.
-pub async fn hung_up(client: &OwnedReadHalf) {
+pub async fn hung_up(client: &UnixStream) {
     while !has_hung_up(client) {
         tokio::time::sleep(HALF_CLOSED_TICK).await;
     }
@@ -176,8 +176,8 @@ pub async fn hung_up(client: &OwnedReadHalf) {
 
 /// Whether a client has closed both directions.
 #[must_use]
-pub fn has_hung_up(client: &OwnedReadHalf) -> bool {
-    let mut fds = [PollFd::new(client.as_ref(), PollFlags::empty())];
+pub fn has_hung_up(client: &UnixStream) -> bool {
+    let mut fds = [PollFd::new(client, PollFlags::empty())];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
 }
@@ -195,7 +195,7 @@ pub async fn tcp(client: UnixStream, early: Bytes, mut node: TcpStream, traffic:
         copy(&mut read, &mut to_node).await?;
         to_node.shutdown().await?;
         client_finished.notify_one();
-        hung_up(read.inner()).await;
+        hung_up(read.inner().as_ref()).await;
         io::Result::Ok(())
     };
     let inbound = async {
@@ -240,7 +240,7 @@ pub async fn command(client: UnixStream, early: Bytes, mut process: Process, tra
             left.notify_one();
         }
         drop(stdin);
-        hung_up(read.inner()).await;
+        hung_up(read.inner().as_ref()).await;
     };
     let inbound = async {
         if write.write_all(&first).await.is_err() || copy(&mut stdout, &mut write).await.is_err() {

@@ -31,7 +31,7 @@ use crate::admission::{Gates, Place};
 use crate::failures::Failures;
 use crate::metrics::{Carried, Meter};
 use crate::splice::{self, Ended, Traffic};
-use crate::ssh::{Budget, Channel, GREETING};
+use crate::ssh::{Budget, Channel, Early};
 use bytes::Bytes;
 use natssh_wire::{Failure, NodeAddr, status};
 use std::io;
@@ -81,8 +81,8 @@ pub struct Ask {
     pub node_login: Option<String>,
     /// The caller's `SSH_AUTH_SOCK`.
     pub agent: Option<PathBuf>,
-    /// An SSH connection of natssh's own follows: its greeting may be sent before the answer, which saves a round trip.
-    pub greets: bool,
+    /// What the node may be told before the upstream has answered, which saves a round trip.
+    pub early: Early,
     /// When it was asked: what is opened is opened as who the user was then, or later.
     pub begun: std::time::Instant,
     /// When the caller must have an answer.
@@ -103,7 +103,7 @@ impl Ask {
             identity: None,
             node_login: None,
             agent,
-            greets: true,
+            early: Early::Greeting,
             begun: std::time::Instant::now(),
             deadline,
         }
@@ -118,8 +118,8 @@ pub enum Stream {
         channel: Channel,
         /// The place that it takes on the trunk.
         lease: Lease,
-        /// natssh's own greeting has been sent on it.
-        greeted: bool,
+        /// So many bytes of what its client says first have been sent on it.
+        sent: usize,
     },
     /// A TCP connection, counted.
     Tcp(TcpStream, OpenStream),
@@ -129,7 +129,7 @@ pub enum Stream {
 
 impl Stream {
     /// Carries bytes between a client and the node until both have ended. `early`
-    /// are bytes of the client's that were read together with its request.
+    /// are bytes of the client's that were read already; those that were sent early are among them.
     pub async fn carry(self, client: UnixStream, early: Bytes, traffic: &Traffic) -> Ended {
         self.carry_own(client, early, traffic, std::future::pending()).await
     }
@@ -143,8 +143,9 @@ impl Stream {
         shaken: impl Future<Output = ()>,
     ) -> Ended {
         match self {
-            Self::Channel { channel, lease, .. } => {
-                let carried = splice::channel(client, early, &channel, traffic);
+            Self::Channel { channel, lease, sent } => {
+                traffic.add_to_node(sent as u64);
+                let carried = splice::channel(client, early.slice(sent..), &channel, traffic);
                 let ended = until_over(lease.handshake(), traffic, carried, shaken).await;
                 // A stream ended before its time; what the server said may be worth learning.
                 if let Some(limit) = teleport::refusal::idle_limit(&channel.stderr()) {
@@ -167,21 +168,19 @@ impl Stream {
     fn into_socket(self) -> io::Result<UnixStream> {
         let (ours, mut theirs) = UnixStream::pair()?;
         tokio::spawn(async move {
-            self.skip_greeting(&mut theirs).await?;
-            self.carry(theirs, Bytes::new(), &Traffic::default()).await;
+            let early = self.read_sent(&mut theirs).await?;
+            self.carry(theirs, early, &Traffic::default()).await;
             io::Result::Ok(())
         });
         Ok(ours)
     }
 
-    /// Takes the greeting off what `client` sends, where the node has it already.
-    async fn skip_greeting(&self, client: &mut UnixStream) -> io::Result<()> {
-        if let Self::Channel { greeted: true, .. } = self {
-            let mut greeting = [0; GREETING.len()];
-            client.read_exact(&mut greeting).await?;
-            debug_assert_eq!(greeting, GREETING.as_bytes());
-        }
-        Ok(())
+    /// What a `client` of natssh's own says first, as far as the node has it already.
+    async fn read_sent(&self, client: &mut UnixStream) -> io::Result<Bytes> {
+        let Self::Channel { sent, .. } = self else { return Ok(Bytes::new()) };
+        let mut early = vec![0; *sent];
+        client.read_exact(&mut early).await?;
+        Ok(early.into())
     }
 
     /// The same for a session on the node, which `carried` counts while it lasts.
@@ -203,8 +202,8 @@ impl Stream {
         }
         let (ours, mut theirs) = UnixStream::pair()?;
         tokio::spawn(async move {
-            self.skip_greeting(&mut theirs).await?;
-            self.carry_own(theirs, Bytes::new(), &Traffic::part_of(&carried.traffic), through).await;
+            let early = self.read_sent(&mut theirs).await?;
+            self.carry_own(theirs, early, &Traffic::part_of(&carried.traffic), through).await;
             io::Result::Ok(())
         });
         Ok((Raw::Socket(ours), Shaken(shaken)))

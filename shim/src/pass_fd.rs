@@ -23,8 +23,19 @@ pub(crate) fn can_carry(stdout: BorrowedFd<'_>) -> bool {
 }
 
 /// True when the caller waits for a descriptor, as far as can be seen from its descriptors.
-pub(crate) fn is_awaited(stdin: BorrowedFd<'_>, stdout: BorrowedFd<'_>) -> bool {
+pub(crate) fn is_awaited() -> bool {
+    let (stdin, stdout) = (rustix::stdio::stdin(), rustix::stdio::stdout());
     can_carry(stdout) && is_same_socket(stdin, stdout) && is_silent(stdin)
+}
+
+/// True when, besides, the program that waits is called `ssh` (Linux; elsewhere its name is not known).
+pub(crate) fn is_ssh_waiting() -> bool {
+    is_awaited() && parents_name().is_some_and(|name| name.trim_ascii_end() == b"ssh")
+}
+
+/// ssh has its ProxyCommand's shell replaced by the command itself (sshconnect.c), so it is the parent.
+fn parents_name() -> Option<Vec<u8>> {
+    std::fs::read(format!("/proc/{}/comm", rustix::process::getppid()?)).ok()
 }
 
 /// Sends `stream` over `stdout`.

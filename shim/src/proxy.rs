@@ -1,12 +1,15 @@
-//! `natssh proxy`: ask for a stream, wait for the verdict, hand it over.
+//! `natssh proxy`: ask for a stream, and hand it over.
 //!
-//! ssh ignores its ConnectTimeout while it waits for a ProxyCommand, so every
-//! wait here ends by this program's own clock.
+//! ssh gets its stream as soon as the way is asked for, so that its first line
+//! travels with the question, and hears a refusal in the stream. Everybody else
+//! gets the verdict first. ssh ignores its ConnectTimeout while it waits for a
+//! ProxyCommand, so every wait here ends by this program's own clock.
 
 use crate::ask::{Waits, until_answered};
 use crate::call::{Call, Missed, check_version, left};
 use crate::cli::{Fdpass, Proxy};
 use crate::{UNREACHABLE, complain, pass_fd, place, relay};
+use natssh_wire::request::Verdict;
 use natssh_wire::{ConnectRequest, Failure, FailureKind, NodeAddr};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -31,10 +34,21 @@ fn open(asked: &Proxy, begun: Instant) -> Result<Call, Failure> {
     let mut request = ConnectRequest::new(node);
     request.login = asked.login.clone();
     request.agent = std::env::var("SSH_AUTH_SOCK").ok().filter(|path| is_sendable(path));
+    request.verdict = verdict(asked.fdpass);
 
     // The next broker may take as long as the answer may.
     let waits = Waits { begun, limit: LIMIT, answer: asked.connect_timeout, handover: LIMIT };
     until_answered(&paths, &waits, |call, deadline| connect(call, &mut request, deadline))
+}
+
+/// Who gets a descriptor speaks SSH by itself. Where that is to be found out, only ssh is believed to: libssh waits in
+/// silence too, for as long as it takes to write a line.
+fn verdict(how: Fdpass) -> Verdict {
+    match how {
+        Fdpass::Yes => Verdict::InStream,
+        Fdpass::Auto if pass_fd::is_ssh_waiting() => Verdict::InStream,
+        Fdpass::Auto | Fdpass::No => Verdict::InAnswer,
+    }
 }
 
 /// An agent that cannot be named in a header is no reason to do without a stream.
@@ -56,9 +70,9 @@ fn connect(call: Call, request: &mut ConnectRequest, deadline: Instant) -> Resul
 }
 
 fn hand_over(call: Call, how: Fdpass) -> Result<(), Failure> {
-    let (stdin, stdout) = (rustix::stdio::stdin(), rustix::stdio::stdout());
+    let stdout = rustix::stdio::stdout();
     let pass = match how {
-        Fdpass::Auto => pass_fd::is_awaited(stdin, stdout),
+        Fdpass::Auto => pass_fd::is_awaited(),
         Fdpass::No => false,
         Fdpass::Yes if pass_fd::can_carry(stdout) => true,
         Fdpass::Yes => {

@@ -85,6 +85,7 @@ fn the_passed_stream_begins_with_the_banner_that_followed_the_head() {
         assert!(request.starts_with("CONNECT web-3:22 HTTP/1.1\r\n"), "{request}");
         assert!(request.contains("\r\nNatssh-Login: root\r\n"), "{request}");
         assert!(!request.contains("Natssh-Agent"), "{request}");
+        assert!(!request.contains("Natssh-Verdict"), "this process is not called ssh: {request}");
     }
 }
 
@@ -128,6 +129,8 @@ fn two_sockets_are_stdio_and_a_word_decides_otherwise() {
             command.stdin(OwnedFd::from(their_input)).stdout(OwnedFd::from(their_output)).spawn().unwrap();
         let (_, passed) = receive(&output);
         assert_eq!(usize::from(passed.is_some()), descriptors, "{fdpass}");
+        let in_stream = broker.request().contains("\r\nNatssh-Verdict: in-stream\r\n");
+        assert_eq!(in_stream, fdpass == "yes", "{fdpass}");
         assert!(shim.wait().unwrap().success());
     }
 }

@@ -15,6 +15,7 @@ fn ssh_holds_the_stream_itself_and_no_shim_stays() {
     let Some(node) = Node::new() else { return };
     let (alive, output) = node.converse("yes");
     assert_eq!((alive, output.as_str()), (0, "hello\n"));
+    assert!(node.broker.request().contains("\r\nNatssh-Verdict: in-stream\r\n"), "ssh need not wait");
 }
 
 #[test]
@@ -22,6 +23,7 @@ fn ssh_without_fdpass_goes_through_one_shim() {
     let Some(node) = Node::new() else { return };
     let (alive, output) = node.converse("no");
     assert_eq!((alive, output.as_str()), (1, "hello\n"));
+    assert!(!node.broker.request().contains("Natssh-Verdict"), "who reads bytes hears the verdict on stderr");
 }
 
 #[test]

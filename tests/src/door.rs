@@ -56,9 +56,29 @@ pub fn connect(socket: &Path, node: &str) -> UnixStream {
 /// # Panics
 /// When nobody answers.
 pub fn try_connect(socket: &Path, node: &str, patience: Duration) -> Result<UnixStream, Failure> {
+    try_connect_with(socket, node, patience, "")
+}
+
+/// The same of a client that speaks SSH and does not wait for the verdict.
+///
+/// # Errors
+/// The broker's answer, when that is not 200.
+///
+/// # Panics
+/// When nobody answers.
+pub fn try_connect_unheard(socket: &Path, node: &str, patience: Duration) -> Result<UnixStream, Failure> {
+    try_connect_with(socket, node, patience, "Natssh-Verdict: in-stream\r\n")
+}
+
+fn try_connect_with(
+    socket: &Path,
+    node: &str,
+    patience: Duration,
+    header: &str,
+) -> Result<UnixStream, Failure> {
     let mut stream = knock(socket).expect("a broker listens");
     let millis = patience.as_millis();
-    write!(stream, "CONNECT {node} HTTP/1.1\r\nHost: {node}\r\nNatssh-Timeout-Ms: {millis}\r\n\r\n")
+    write!(stream, "CONNECT {node} HTTP/1.1\r\nHost: {node}\r\nNatssh-Timeout-Ms: {millis}\r\n{header}\r\n")
         .expect("written");
     let (status, head) = head(&mut stream).expect("a whole head");
     if status == 200 {

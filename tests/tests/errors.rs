@@ -198,16 +198,35 @@ fn what_fails_at_the_node_itself_is_stock_sshs_own_message() {
     assert_eq!(run(world.ssh(&["worker", "exit 7"])).code, Some(7));
 }
 
+/// Its ProxyCommand's stderr is /dev/null then (sshconnect.c). What the proxy says of a node comes in ssh's own stream; what
+/// is known before that is natssh's own word, which nobody hears.
 #[test]
-fn under_controlpersist_where_stderr_goes_nowhere_the_reason_is_in_why() {
+fn under_controlpersist_a_nodes_reason_is_heard_and_any_other_is_in_why() {
     let world = Plan::new().start();
     world.write_ssh_config("ControlMaster auto\nControlPath ~/%C\nControlPersist 60\n");
     world.fault(Fault::Node(NodeFault::Offline { node: "worker".into() }));
+    told(&world, "worker", SOON, &["node worker is offline"]);
+    assert!(run(world.natssh(&["status"])).text().contains("node worker is offline"));
+
+    world.fault(Fault::Proxy(ProxyFault::Stop));
     let said = run(world.ssh(&["worker", "true"]));
     assert!(!said.unreachable().contains("natssh:"), "ssh lets it through after all: {said:?}");
-    assert!(said.took < SOON, "{said:?}");
-    why_says(&world, "worker", "node worker is offline");
-    assert!(run(world.natssh(&["status"])).text().contains("node worker is offline"));
+    assert!(said.took < PATIENT, "{said:?}");
+    why_says(&world, "worker", "cannot be reached: connection refused");
+}
+
+#[test]
+fn sshs_own_connect_timeout_holds_and_why_tells_of_it() {
+    let world = Plan::new().start();
+    run(world.ssh(&["worker", "true"])).ok();
+    world.fault(Fault::Node(NodeFault::Freeze { node: "worker".into() }));
+    let said = run(world.ssh(&["-o", "ConnectTimeout=3", "worker", "true"]));
+    assert!(said.unreachable().contains("Connection timed out during banner exchange"), "{said:?}");
+    assert!(said.took < Duration::from_secs(4), "{said:?}");
+    until("the broker has noticed", || {
+        world.why("worker").text().contains("gave up after 3 s").then_some(())
+    });
+    assert_eq!(world.upstream().streams, 0);
 }
 
 #[test]
@@ -240,14 +259,21 @@ fn told(world: &World, node: &str, within: Duration, words: &[&str]) -> String {
     sentence
 }
 
-/// The one line that natssh wrote, without the hint in brackets that it must end with.
+/// The one line that natssh wrote, or that ssh passed on as its server's last word, without the hint in brackets that it
+/// must end with.
 #[track_caller]
 fn sentence(stderr: &str) -> String {
-    let lines: Vec<_> = stderr.lines().filter_map(|line| line.strip_prefix("natssh: ")).collect();
+    let word = |line| str::strip_prefix(line, "natssh: ").or_else(|| heard(line));
+    let lines: Vec<_> = stderr.lines().filter_map(word).collect();
     let [line] = lines.as_slice() else { panic!("one line is wanted:\n{stderr}") };
     let (message, hint) = line.rsplit_once(" (").unwrap_or_else(|| panic!("no hint in {line:?}"));
     assert!(hint.ends_with(')') && hint.len() > 3, "{line:?}");
     message.to_owned()
+}
+
+fn heard(line: &str) -> Option<&str> {
+    let (_, said) = line.strip_prefix("Received disconnect from ")?.split_once("natssh: ")?;
+    Some(said.trim_end())
 }
 
 #[track_caller]

@@ -1,15 +1,18 @@
 //! `CONNECT host:port`: a raw stream to a node.
 
+use super::handed;
 use super::local::{Answer, Caller};
 use crate::broker::Broker;
 use crate::reach::{Opened, Reach, Request};
 use crate::splice::{Ended, Traffic};
+use crate::ssh::{Early, Waiting};
 use http_body_util::Full;
 use hyper::Response;
 use hyper::body::{Bytes, Incoming};
-use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use natssh_wire::request::{AGENT_HEADER, ConnectRequest, LOGIN_HEADER, TIMEOUT_HEADER};
+use natssh_wire::request::{
+    AGENT_HEADER, ConnectRequest, LOGIN_HEADER, TIMEOUT_HEADER, VERDICT_HEADER, Verdict,
+};
 use natssh_wire::{Failure, FailureKind, NodeAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +20,8 @@ use tokio::net::UnixStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-/// Opens the stream, then answers; the bytes follow in a task of their own.
+/// Opens the stream, then answers; the bytes follow in a task of their own. A client that wants no verdict but in the
+/// stream is answered as soon as the upstream has been asked.
 pub(super) async fn connect(
     broker: &Arc<Broker>,
     place: Arc<Option<OwnedSemaphorePermit>>,
@@ -27,7 +31,7 @@ pub(super) async fn connect(
     broker.open_for_streams()?;
     let target = request.uri().authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default();
     let headers = request.headers();
-    for name in [TIMEOUT_HEADER, AGENT_HEADER, LOGIN_HEADER] {
+    for name in [TIMEOUT_HEADER, AGENT_HEADER, LOGIN_HEADER, VERDICT_HEADER] {
         if headers.get(name).is_some_and(|value| value.to_str().is_err()) {
             return Err(Failure::new(FailureKind::BadRequest, format!("{name} is not plain text")));
         }
@@ -37,22 +41,41 @@ pub(super) async fn connect(
     let deadline = Instant::now() + answer_within(wanted.timeout);
     let node = wanted.node.clone();
     let reach = reach_to(broker, &node, begun).await?;
-    let opened = reach
-        .open(Request {
-            node: wanted.node,
-            login: wanted.login,
-            agent: wanted.agent.map(Into::into),
-            caller,
-            greets: false,
-            begun,
-            deadline,
-        })
-        .await?;
+    let waiting = Arc::<Waiting>::default();
+    let early = match wanted.verdict {
+        Verdict::InAnswer => Early::Nothing,
+        Verdict::InStream => Early::Client(waiting.clone()),
+    };
+    let asked = Request {
+        node: wanted.node,
+        login: wanted.login,
+        agent: wanted.agent.map(Into::into),
+        caller,
+        early,
+        begun,
+        deadline,
+    };
+    let for_opening = reach.clone();
+    let mut opening = Box::pin(async move { for_opening.open(asked).await });
+    let opened = tokio::select! {
+        biased;
+        opened = &mut opening => Some(opened?),
+        () = waiting.asked() => None,
+    };
     let upgrade = hyper::upgrade::on(&mut request);
     let counted = broker.count_stream();
     tokio::spawn(async move {
-        if let Ok(upgraded) = upgrade.await {
-            carry(&reach, &node, upgraded, opened).await;
+        // The door serves nothing but unix sockets.
+        if let Some(parts) = upgrade.await.ok().and_then(|up| up.downcast::<TokioIo<UnixStream>>().ok()) {
+            let (client, read) = (parts.io.into_inner(), parts.read_buf);
+            match opened {
+                Some(opened) => carry(&reach, &node, client, read, opened).await,
+                None => match handed::verdict(&client, read, &waiting, opening).await {
+                    Some(Ok(opened)) => carry(&reach, &node, client, waiting.said(), opened).await,
+                    Some(Err(failure)) => handed::tell(client, &failure).await,
+                    None => reach.given_up(&node, begun.elapsed()),
+                },
+            }
         }
         drop((counted, place));
     });
@@ -86,11 +109,8 @@ async fn looked(look: impl FnOnce() -> Arc<Reach> + Send + 'static) -> Result<Ar
         .map_err(|_| Failure::new(FailureKind::Internal, "a look at the configuration failed inside natssh"))
 }
 
-async fn carry(reach: &Reach, node: &NodeAddr, upgraded: Upgraded, opened: Opened) {
+async fn carry(reach: &Reach, node: &NodeAddr, client: UnixStream, early: Bytes, opened: Opened) {
     let Opened { stream, carried } = opened;
-    // The door serves nothing but unix sockets.
-    let Ok(parts) = upgraded.downcast::<TokioIo<UnixStream>>() else { return };
-    let (client, early) = (parts.io.into_inner(), parts.read_buf);
     let ended = stream.carry(client, early, &Traffic::part_of(&carried.traffic)).await;
     if let Ended::Cut(reason) = ended {
         tracing::debug!(%node, reason, "stream cut");

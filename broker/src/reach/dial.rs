@@ -3,6 +3,7 @@
 use super::{Opened, Reach, Request};
 use crate::routes::Picked;
 use crate::session::NotOpened;
+use crate::ssh::Early;
 use crate::target::{self, Target};
 use crate::upstream::{Around, Stream};
 use natssh_wire::exec::ExecRequest;
@@ -93,7 +94,7 @@ impl Reach {
                     login: Some(target.user.clone()),
                     agent: caller.agent.clone(),
                     caller: caller.process,
-                    greets: true,
+                    early: Early::Greeting,
                     begun: std::time::Instant::now(),
                     deadline,
                 };

@@ -3,10 +3,10 @@
 use super::channel::Channel;
 use super::command::CommandChannel;
 use super::connect::Connection;
+use super::early::Early;
 use super::mailbox::Mailbox;
 use super::refused_open::RefusedOpen;
 use super::words::describe;
-use bytes::Bytes;
 use natssh_wire::NodeAddr;
 use russh::client::Msg;
 use russh::{ChannelId, ChannelWriteHalf};
@@ -35,8 +35,8 @@ pub enum OpenError {
 }
 
 impl Connection {
-    /// Opens a session channel with a subsystem on it; `agent` offers the agent first. `early` goes to the subsystem
-    /// without waiting for the answer, and is lost where that is no.
+    /// Opens a session channel with a subsystem on it; `agent` offers the agent first. What there is `early` goes to the
+    /// subsystem without waiting for the answer, and is lost where that is no. Beside the channel: how many bytes that was.
     /// If the caller stops waiting, the channel is closed, also when its confirmation comes late.
     ///
     /// # Errors
@@ -45,11 +45,11 @@ impl Connection {
         self: &Arc<Self>,
         name: &str,
         agent: bool,
-        early: &'static str,
-    ) -> Result<Channel, OpenError> {
+        early: Early,
+    ) -> Result<(Channel, usize), OpenError> {
         let (connection, name) = (self.clone(), name.to_owned());
         see_through(|mut caller| async move {
-            let opened = connection.open_subsystem(&name, agent, early, &mut caller).await;
+            let opened = connection.open_subsystem(&name, agent, &early, &mut caller).await;
             drop(caller.send(opened));
         })
         .await
@@ -117,9 +117,9 @@ impl Connection {
         &self,
         name: &str,
         agent: bool,
-        early: &'static str,
-        caller: &mut oneshot::Sender<Result<Channel, OpenError>>,
-    ) -> Result<Channel, OpenError> {
+        early: &Early,
+        caller: &mut oneshot::Sender<Result<(Channel, usize), OpenError>>,
+    ) -> Result<(Channel, usize), OpenError> {
         let channel = self.channel(self.handle.channel_open_session().await).await?;
         let lost = |error: russh::Error| self.lost(&error);
         if agent {
@@ -127,18 +127,24 @@ impl Connection {
             channel.offer_agent().await.map_err(lost)?;
         }
         channel.request_subsystem(name).await.map_err(lost)?;
-        let said = async {
-            // Whether it is taken shows in the answer.
-            if !early.is_empty() {
-                drop(channel.write(Bytes::from_static(early.as_bytes())).await);
+        early.asked();
+        let answered = async {
+            tokio::select! {
+                answer = channel.inbox().answered() => (answer, 0),
+                said = early.said() => {
+                    let sent = said.len();
+                    // Whether it is taken shows in the answer.
+                    let (answer, _) = tokio::join!(channel.inbox().answered(), channel.write(said));
+                    (answer, sent)
+                }
             }
         };
-        let answer = tokio::select! {
-            (answer, ()) = async { tokio::join!(channel.inbox().answered(), said) } => answer,
+        let (answer, sent) = tokio::select! {
+            answered = answered => answered,
             () = caller.closed() => return Err(OpenError::Lost("nobody waits for it any more".into())),
         };
         match answer {
-            Ok(true) => Ok(channel),
+            Ok(true) => Ok((channel, sent)),
             Ok(false) => Err(OpenError::Refused(channel.inbox().stderr())),
             Err(_) => match &*self.shared.ended.borrow() {
                 Some(ended) => Err(OpenError::Lost(ended.reason.to_string())),
@@ -205,8 +211,9 @@ fn unfit() -> OpenError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ssh::{Budget, GREETING, Hello, Keeping, Logins, TOTAL_LIMIT};
+    use crate::ssh::{Budget, GREETING, Hello, Keeping, Logins, TOTAL_LIMIT, Waiting};
     use crate::target::Algorithms;
+    use bytes::Bytes;
     use russh::keys::PrivateKey;
     use russh::keys::ssh_key::private::Ed25519Keypair;
     use russh::server::{self, Auth, ChannelOpenHandle, Session};
@@ -281,16 +288,35 @@ mod tests {
     #[tokio::test]
     async fn a_subsystem_hears_what_is_early_before_it_has_answered() {
         let connection = connect().await;
-        let opened = timeout(PATIENCE, connection.subsystem("slow", false, GREETING)).await;
+        let opened = timeout(PATIENCE, connection.subsystem("slow", false, Early::Greeting)).await;
         assert!(opened.expect("it waits for the greeting").is_ok());
-        let quick = timeout(PATIENCE, connection.subsystem("quick", false, "")).await;
+        let quick = timeout(PATIENCE, connection.subsystem("quick", false, Early::Nothing)).await;
         assert!(quick.expect("it waits for nothing").is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_client_is_told_that_the_server_was_asked_and_what_it_says_goes_there_before_the_answer() {
+        let connection = connect().await;
+        let client = Arc::new(Waiting::default());
+        let opening = connection.subsystem("slow", false, Early::Client(client.clone()));
+        let speaks = async {
+            client.asked().await;
+            client.say(Bytes::from_static(GREETING.as_bytes()));
+        };
+        let (opened, ()) = timeout(PATIENCE, async { tokio::join!(opening, speaks) }).await.unwrap();
+        assert_eq!(opened.map(|(_, sent)| sent).ok(), Some(GREETING.len()));
+        // Asked once more, as after a refusal that a second question cures, it is said again.
+        let again = connection.subsystem("slow", false, Early::Client(client));
+        assert_eq!(timeout(PATIENCE, again).await.unwrap().map(|(_, sent)| sent).ok(), Some(GREETING.len()));
+        let silent = Early::Client(Arc::default());
+        let quick = timeout(PATIENCE, connection.subsystem("quick", false, silent)).await.unwrap();
+        assert_eq!(quick.map(|(_, sent)| sent).ok(), Some(0), "nothing was said before the answer");
     }
 
     #[tokio::test]
     async fn a_refusal_is_heard_though_something_was_early() {
         let connection = connect().await;
-        let opened = timeout(PATIENCE, connection.subsystem("shut", false, GREETING)).await.unwrap();
-        assert_eq!(opened.err(), Some(OpenError::Refused(String::new())));
+        let opened = timeout(PATIENCE, connection.subsystem("shut", false, Early::Greeting)).await.unwrap();
+        assert_eq!(opened.map(drop), Err(OpenError::Refused(String::new())));
     }
 }

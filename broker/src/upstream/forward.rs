@@ -26,7 +26,7 @@ where
         match timeout_at(deadline, opening).await {
             Ok(Ok(channel)) => {
                 lease.stream_opened();
-                return Ok(Stream::Channel { channel, lease, greeted: false });
+                return Ok(Stream::Channel { channel, lease, sent: 0 });
             }
             // Nothing was started: the next round leases another trunk, or waits for one.
             Ok(Err(OpenError::Lost(_))) => {}

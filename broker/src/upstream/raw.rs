@@ -111,6 +111,7 @@ mod tests {
     use super::*;
     use crate::config::{Environment, load};
     use crate::reach::{Reach, Request};
+    use crate::ssh::Early;
     use natssh_wire::NodeAddr;
     use std::time::Duration;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -131,7 +132,7 @@ mod tests {
             login: None,
             agent: None,
             caller: None,
-            greets: false,
+            early: Early::Nothing,
             begun: std::time::Instant::now(),
             deadline,
         };

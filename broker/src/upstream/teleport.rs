@@ -14,7 +14,7 @@ use super::{Ask, Means, Stream};
 use crate::config;
 use crate::dial::Servers;
 use crate::identity::Watched;
-use crate::ssh::{Budget, GREETING, Logins, OpenError};
+use crate::ssh::{Budget, Logins, OpenError};
 use crate::text::in_words;
 use dial::Dialler;
 use natssh_wire::status;
@@ -70,12 +70,12 @@ impl Teleport {
             since = std::time::Instant::now();
             let lease = set.trunks.lease_to(&gate, identity.generation, ask.deadline).await?;
             let request = self.request(ask);
-            let early = if ask.greets { GREETING } else { "" };
-            let opening = lease.connection().subsystem(&request, offer_agent || records.load(Relaxed), early);
+            let agent = offer_agent || records.load(Relaxed);
+            let opening = lease.connection().subsystem(&request, agent, ask.early.clone());
             let refused = match timeout_at(ask.deadline, opening).await {
-                Ok(Ok(channel)) => {
+                Ok(Ok((channel, sent))) => {
                     lease.stream_opened();
-                    return Ok(Stream::Channel { channel, lease, greeted: ask.greets });
+                    return Ok(Stream::Channel { channel, lease, sent });
                 }
                 // Nothing was started: the next round leases another trunk, or waits for one.
                 Ok(Err(OpenError::Lost(_))) => continue,

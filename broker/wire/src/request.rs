@@ -18,8 +18,26 @@ pub const PROTOCOL_HEADER: &str = "Natssh-Protocol";
 pub const TIMEOUT_HEADER: &str = "Natssh-Timeout-Ms";
 /// The caller's `SSH_AUTH_SOCK`: the broker outlives the shell that started it.
 pub const AGENT_HEADER: &str = "Natssh-Agent";
+/// Where the caller hears the verdict: [`Verdict`].
+pub const VERDICT_HEADER: &str = "Natssh-Verdict";
 /// The login name that the caller will use on the node (ssh's `%r`).
 pub const LOGIN_HEADER: &str = "Natssh-Login";
+
+/// Where a caller hears whether there is a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Verdict {
+    /// In the answer: 200 once the node's stream is open.
+    #[default]
+    InAnswer,
+    /// In the stream, which belongs to a client that speaks SSH: 200 as soon as the upstream has been asked. A refusal
+    /// after that is what an SSH server would say: an identification and SSH_MSG_DISCONNECT (RFC 4253, 4.2 and 11.1).
+    InStream,
+}
+
+impl Verdict {
+    /// The header's value; the default has none.
+    const IN_STREAM: &str = "in-stream";
+}
 
 /// `CONNECT host:port`: open a stream to a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,13 +50,15 @@ pub struct ConnectRequest {
     pub agent: Option<String>,
     /// The login on the node.
     pub login: Option<String>,
+    /// Where the verdict is told.
+    pub verdict: Verdict,
 }
 
 impl ConnectRequest {
     /// A request with the default patience and nothing more.
     #[must_use]
     pub fn new(node: NodeAddr) -> Self {
-        Self { node, timeout: DEFAULT_TIMEOUT, agent: None, login: None }
+        Self { node, timeout: DEFAULT_TIMEOUT, agent: None, login: None, verdict: Verdict::default() }
     }
 
     /// The request as it is sent.
@@ -56,6 +76,9 @@ impl ConnectRequest {
             check_login(login)?;
             header(&mut head, LOGIN_HEADER, login)?;
         }
+        if self.verdict == Verdict::InStream {
+            header(&mut head, VERDICT_HEADER, Verdict::IN_STREAM)?;
+        }
         head.push_str("\r\n");
         Ok(head.into_bytes())
     }
@@ -71,7 +94,8 @@ impl ConnectRequest {
         let timeout = header(TIMEOUT_HEADER).map_or(Ok(DEFAULT_TIMEOUT), parse_timeout)?;
         let agent = header(AGENT_HEADER).map(|a| check_agent(a).map(|()| a.to_owned())).transpose()?;
         let login = header(LOGIN_HEADER).map(|l| check_login(l).map(|()| l.to_owned())).transpose()?;
-        Ok(Self { node, timeout, agent, login })
+        let verdict = header(VERDICT_HEADER).map_or(Ok(Verdict::InAnswer), parse_verdict)?;
+        Ok(Self { node, timeout, agent, login, verdict })
     }
 }
 
@@ -225,6 +249,13 @@ fn parse_timeout(text: &str) -> Result<Duration, Failure> {
     }
 }
 
+fn parse_verdict(text: &str) -> Result<Verdict, Failure> {
+    match text {
+        Verdict::IN_STREAM => Ok(Verdict::InStream),
+        _ => Err(bad(format!("{VERDICT_HEADER} {text:?} is not {:?}", Verdict::IN_STREAM))),
+    }
+}
+
 fn check_agent(path: &str) -> Result<(), Failure> {
     let fine = path.starts_with('/') && path == path.trim_end() && !path.chars().any(char::is_control);
     if fine { Ok(()) } else { Err(bad(format!("{AGENT_HEADER} {path:?} is not an absolute path"))) }
@@ -267,10 +298,12 @@ mod tests {
         let request = ConnectRequest {
             agent: Some("/tmp/ssh-1/agent.2".into()),
             login: Some("root".into()),
+            verdict: Verdict::InStream,
             ..request("web-3.example.com")
         };
         let expected = "CONNECT web-3.example.com:22 HTTP/1.1\r\nHost: web-3.example.com:22\r\nNatssh-Protocol: 1\r\n\
-             Natssh-Timeout-Ms: 5000\r\nNatssh-Agent: /tmp/ssh-1/agent.2\r\nNatssh-Login: root\r\n\r\n";
+             Natssh-Timeout-Ms: 5000\r\nNatssh-Agent: /tmp/ssh-1/agent.2\r\nNatssh-Login: root\r\n\
+             Natssh-Verdict: in-stream\r\n\r\n";
         assert_eq!(String::from_utf8(request.encode().unwrap()).unwrap(), expected);
         let get =
             "GET /v1/status HTTP/1.1\r\nHost: natssh\r\nNatssh-Protocol: 1\r\nConnection: close\r\n\r\n";
@@ -289,6 +322,7 @@ mod tests {
             ("n:22", &[("Natssh-Timeout-Ms", "5s")], "Natssh-Timeout-Ms"),
             ("n:22", &[("Natssh-Agent", "agent.2")], "Natssh-Agent"),
             ("n:22", &[("Natssh-Login", "")], "Natssh-Login"),
+            ("n:22", &[("Natssh-Verdict", "in-answer")], "Natssh-Verdict"),
         ] {
             let failure = parse(target, headers).unwrap_err();
             assert_eq!(failure.kind, FailureKind::BadRequest);
@@ -313,9 +347,10 @@ mod tests {
             host in "[a-zA-Z0-9_.-]{1,40}|[0-9a-f]{1,4}::[0-9a-f]{1,4}", port in 1..=u16::MAX,
             millis in 1..9000u64,
             agent in prop::option::of("/[^\\pC\\s]{0,30}"), login in prop::option::of("[^\\pC\\s]{1,20}"),
+            verdict in prop::sample::select(vec![Verdict::InAnswer, Verdict::InStream]),
         ) {
             let node = NodeAddr::new(&host, &port.to_string()).unwrap();
-            let request = ConnectRequest { node, timeout: Duration::from_millis(millis), agent, login };
+            let request = ConnectRequest { node, timeout: Duration::from_millis(millis), agent, login, verdict };
             let (target, headers) = read_back(&request.encode().unwrap());
             let pairs: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
             prop_assert_eq!(parse(&target, &pairs).unwrap(), request);
