@@ -63,18 +63,32 @@ impl Files {
                 return Err(unreadable(error));
             }
         };
-        self.note(path, print.clone());
+        self.note_change(path, &print);
+        self.seen.push((path.into(), print.clone()));
         if print == Print::Absent {
             return Ok(None);
         }
+        self.read_seen(path, content, &print)
+    }
+
+    /// The bytes of a file that looked like `print` a moment ago.
+    fn read_seen(
+        &mut self,
+        path: &Path,
+        content: Content,
+        print: &Print,
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, IdentityError> {
+        let unreadable =
+            |error: io::Error| IdentityError::Unreadable { path: path.into(), why: explain(path, &error) };
         // A fifo would block in `open`, a directory fail in `read`.
-        if !fs::metadata(path).is_ok_and(|meta| meta.is_file()) {
+        if fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
             return Err(unreadable(io::Error::other("it is not a regular file")));
         }
         let mut file = match File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.torn = true;
+                self.note_change(path, &Print::Absent);
                 return Ok(None);
             }
             Err(error) => return Err(unreadable(error)),
@@ -91,8 +105,10 @@ impl Files {
             return Err(IdentityError::Unusable { path: path.into(), fault, renew: String::new() });
         }
         let bytes = read_exactly(&mut file, &meta).map_err(unreadable)?;
-        let after = file.metadata().map_err(unreadable)?;
-        self.torn |= bytes.is_empty() || Print::from(&meta) != print || Print::from(&after) != print;
+        let after = Print::from(&file.metadata().map_err(unreadable)?);
+        self.torn |= bytes.is_empty() || Print::from(&meta) != *print || after != *print;
+        // It may have looked old before, and be the one that is rewritten now.
+        self.note_change(path, &after);
         Ok(Some(bytes))
     }
 
@@ -120,8 +136,8 @@ impl Files {
         self.changed_within(RACY)
     }
 
-    fn note(&mut self, path: &Path, print: Print) {
-        let change = match &print {
+    fn note_change(&mut self, path: &Path, print: &Print) {
+        let change = match print {
             Print::Present { changed, .. } => Some(time_of(*changed)),
             // Of a missing file only the folder knows when it went.
             Print::Absent => path
@@ -130,7 +146,6 @@ impl Files {
                 .map(|meta| time_of((meta.ctime(), meta.ctime_nsec()))),
         };
         self.last_change = self.last_change.max(change);
-        self.seen.push((path.into(), print));
     }
 }
 
@@ -216,6 +231,24 @@ mod tests {
         }
         fs::remove_file(&path).unwrap();
         assert!(!files.unchanged());
+    }
+
+    #[test]
+    fn a_file_that_is_rewritten_between_a_look_and_its_reading_has_just_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        write(&path, "text");
+        let mut old = Print::of(&path).unwrap();
+        let Print::Present { changed, .. } = &mut old else { panic!("it is there") };
+        changed.0 -= 3600;
+        for rewrite in [|path: &Path| fs::write(path, ""), |path: &Path| fs::remove_file(path)] {
+            rewrite(&path).unwrap();
+            let mut files = Files { started: Some(SystemTime::now()), ..Files::default() };
+            files.note_change(&path, &old);
+            assert!(!files.changed_within(Duration::from_secs(60)));
+            let read = files.read_seen(&path, Content::Public, &old);
+            assert!(files.torn() && files.changed_within(Duration::from_secs(60)), "{read:?}");
+        }
     }
 
     #[test]
