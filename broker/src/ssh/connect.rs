@@ -23,8 +23,10 @@ use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// Larger than OpenSSH's 2 MiB, so that a long path is filled by one stream.
-const WINDOW: u32 = 8 << 20;
+/// Larger than OpenSSH's 2 MiB, so that a long path is filled by one stream. The library grants anew what was used when
+/// that is half of it, and a session through a proxy has two of them in a row: 256 MiB from a node 40 ms away take 3.0 s
+/// with 8 MiB, 1.6 s with 16, and no less with 32.
+const WINDOW: u32 = 16 << 20;
 
 /// What is read from the system at a time. The library asks for the four bytes of each packet's length,
 /// then for the packet, then whether there is more: with this, small packets cost one call and not three.
