@@ -61,7 +61,7 @@ fn a_client_that_leaves_takes_its_question_with_it() {
     let world = Plan::new().start();
     world.fault(Fault::Node(NodeFault::Freeze { node: "worker".into() }));
     let stream = handed(&world, LONG);
-    until("the question is with the proxy", || (streams(&world) == 1).then_some(()));
+    until("the question is with the proxy", || (world.upstream().streams == 1).then_some(()));
     drop(stream);
     world.until_upstream("the question is taken back", |upstream| upstream.streams == 0);
     assert_eq!(world.why("worker").code, Some(0), "who leaves at once had a reason of its own");
@@ -81,10 +81,6 @@ fn a_frozen_node_is_given_up_by_the_brokers_clock() {
 
 fn handed(world: &World, patience: Duration) -> UnixStream {
     try_connect_unheard(&world.socket(), "worker:22", patience).expect("200 before the verdict")
-}
-
-fn streams(world: &World) -> u64 {
-    world.upstream().streams
 }
 
 /// Reads until there are so many bytes.

@@ -5,6 +5,7 @@ use natssh_wire::frame::{BadFrame, FromClient, HEADER, Output};
 use natssh_wire::terminal::Size;
 use std::io;
 use tokio::io::Interest;
+use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 
 /// What is read at once at first: commands have little input, or none.
@@ -63,8 +64,8 @@ impl Frames {
     }
 
     /// The socket itself.
-    pub(super) fn socket(&self) -> &OwnedReadHalf {
-        &self.socket
+    pub(super) fn socket(&self) -> &UnixStream {
+        self.socket.as_ref()
     }
 
     async fn fill(&mut self) -> Result<(), Left> {

@@ -53,14 +53,12 @@ impl Files {
         path: &Path,
         content: Content,
     ) -> Result<Option<Zeroizing<Vec<u8>>>, IdentityError> {
-        let unreadable =
-            |error: io::Error| IdentityError::Unreadable { path: path.into(), why: explain(path, &error) };
         self.started.get_or_insert_with(SystemTime::now);
         let print = match Print::of(path) {
             Ok(print) => print,
             Err(error) => {
                 self.seen.push((path.into(), Print::Absent));
-                return Err(unreadable(error));
+                return Err(unreadable(path, &error));
             }
         };
         self.note_change(path, &print);
@@ -78,8 +76,7 @@ impl Files {
         content: Content,
         print: &Print,
     ) -> Result<Option<Zeroizing<Vec<u8>>>, IdentityError> {
-        let unreadable =
-            |error: io::Error| IdentityError::Unreadable { path: path.into(), why: explain(path, &error) };
+        let unreadable = |error: io::Error| unreadable(path, &error);
         // A fifo would block in `open`, a directory fail in `read`.
         if fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
             return Err(unreadable(io::Error::other("it is not a regular file")));
@@ -188,6 +185,10 @@ fn read_exactly(file: &mut File, meta: &Metadata) -> io::Result<Zeroizing<Vec<u8
     }
     bytes.truncate(filled);
     Ok(bytes)
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> IdentityError {
+    IdentityError::Unreadable { path: path.into(), why: explain(path, error) }
 }
 
 /// The system's words, and for a refusal whose file it is.

@@ -112,7 +112,7 @@ impl Client {
 
     /// Waits until the client is gone.
     pub(super) async fn left(&self) {
-        hung_up(self.frames.socket().as_ref()).await;
+        hung_up(self.frames.socket()).await;
     }
 
     /// Whether all input so far could be sent to another command.
@@ -122,7 +122,7 @@ impl Client {
 
     /// Whether the client is gone already, as far as that can be seen.
     pub(super) fn has_left(&self) -> bool {
-        crate::splice::has_hung_up(self.frames.socket().as_ref())
+        crate::splice::has_hung_up(self.frames.socket())
     }
 
     /// Sends frames; false if the client takes them no more.
@@ -175,7 +175,7 @@ async fn inputs(frames: &mut Frames, stdin: &mut Stdin, command: &impl Command, 
 async fn send(bytes: Bytes, frames: &Frames, command: &impl Command) -> Result<(), Left> {
     tokio::select! {
         _ = command.write(bytes) => Ok(()),
-        () = hung_up(frames.socket().as_ref()) => Err(Left::Gone),
+        () = hung_up(frames.socket()) => Err(Left::Gone),
     }
 }
 

@@ -90,7 +90,7 @@ impl Source for FramesIn {
     }
 
     fn is_there(&self) -> bool {
-        !has_hung_up(self.frames.socket().as_ref())
+        !has_hung_up(self.frames.socket())
     }
 }
 
