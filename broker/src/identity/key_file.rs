@@ -138,9 +138,11 @@ fn read_public(files: &mut Files, path: &Path) -> Option<AgentKey> {
     parse_public(&String::from_utf8_lossy(&bytes))
 }
 
-/// The first line that is a public key or a user's certificate.
+/// The first line that is a public key or a user's certificate. As in ssh (authfile.c, `sshkey_try_load_public`), what
+/// comes after the beginning of a private key is none of it: an identity file of Teleport's holds certificates there.
 fn parse_public(text: &str) -> Option<AgentKey> {
-    text.lines().find_map(|line| {
+    let mut lines = text.lines().take_while(|line| !line.starts_with("-----BEGIN"));
+    lines.find_map(|line| {
         let mut words = line.split_ascii_whitespace();
         let (kind, base64) = (words.next()?, words.next()?);
         let line = format!("{kind} {base64}");

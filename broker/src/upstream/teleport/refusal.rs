@@ -44,6 +44,21 @@ pub(super) fn read(text: &str, node: &NodeAddr) -> Refusal {
         let text = format!("no node called {} is known to the proxy, or it never connected", node.host);
         return Refusal::MayRejoin(say(FailureKind::UnknownNode, text).hint("tsh ls"));
     }
+    // A proxy that has no tunnel to it tries by itself (lib/proxy/router.go; 14.0.0-dev as well as those before).
+    if has("over direct dial") {
+        if has("no such host") {
+            let text = format!("no node called {} is known to the proxy", node.host);
+            return Refusal::MayRejoin(say(FailureKind::UnknownNode, text).hint("tsh ls"));
+        }
+        let why =
+            text.lines().map(str::trim).find(|line| line.starts_with("dial ")).unwrap_or("no reason given");
+        let text = format!(
+            "node {} is offline: it has no tunnel, and the proxy cannot dial it ({})",
+            node.host,
+            one_line(why)
+        );
+        return Refusal::MayRejoin(say(FailureKind::Offline, text).hint("tsh ls"));
+    }
     if has("no tunnel connection found") || has("agent is offline or has disconnected") {
         let text = format!("node {} is offline: the proxy knows it, but it has no tunnel", node.host);
         return Refusal::MayRejoin(say(FailureKind::Offline, text).hint("tsh ls"));
@@ -129,7 +144,22 @@ mod tests {
                  re-registering it\nwith the cluster."
             )
         };
+        let by_itself = |why: &str| {
+            format!(
+                "Teleport proxy failed to connect to \"node\" agent \"worker:22\" over direct dial:\n\n  {why}\n\nThis \
+                 usually means that the agent is offline or has disconnected. Check the\nagent logs and, if the issue \
+                 persists, try restarting it or re-registering it\nwith the cluster."
+            )
+        };
         for (text, expected) in [
+            (
+                by_itself("dial tcp: lookup worker on 10.0.0.53:53: no such host").as_str(),
+                (FailureKind::UnknownNode, "rejoin"),
+            ),
+            (
+                &by_itself("dial tcp 10.0.0.7:22: connect: connection refused"),
+                (FailureKind::Offline, "rejoin"),
+            ),
             (offline("nosuchhost:22", "").as_str(), (FailureKind::UnknownNode, "rejoin")),
             (
                 &offline("@local-node", "fa133e75-987d-43e7-ae56-b86504d7588c.poc"),
