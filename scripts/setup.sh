@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 # A program, and the Debian package that brings it.
 PROGRAMS="cc:gcc ssh:openssh-client sshd:openssh-server sftp-server:openssh-sftp-server nft:nftables
 ip:iproute2 unshare:util-linux runuser:util-linux rsync:rsync socat:socat sshpass:sshpass sudo:sudo ps:procps
-getent:libc-bin git:git curl:curl useradd:passwd tar:tar
+getent:libc-bin git:git curl:curl openssl:openssl useradd:passwd tar:tar
 python3:python3"
 
 # sshd and nft are in no ordinary user's PATH, and sftp-server in nobody's.

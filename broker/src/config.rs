@@ -102,6 +102,8 @@ pub enum Kind {
         proxy: NodeAddr,
         /// Where it, or another of the same cluster, listens too.
         others: Vec<NodeAddr>,
+        /// How TLS leads to it; none where it has a port of its own.
+        tls: Option<TlsRouting>,
     },
     /// An OpenSSH server that forwards.
     Bastion(Bastion),
@@ -109,6 +111,13 @@ pub enum Kind {
     Direct,
     /// A ProxyCommand.
     Command(ProxyCommand),
+}
+
+/// A proxy that serves all protocols on one port, inside TLS.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TlsRouting {
+    /// Files with authorities (PEM) that may have signed its certificate, besides those that the identity brings.
+    pub authorities: Vec<PathBuf>,
 }
 
 /// What a bastion has that others have not.

@@ -40,6 +40,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 
 /// Where an identity comes from; every path is absolute.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -87,6 +88,8 @@ pub struct Identity {
     pub credential: Credential,
     /// The host authorities and keys that it brings.
     pub authorities: Arc<KnownHosts>,
+    /// The authorities that it brings for TLS: of these is a proxy's certificate where TLS leads to it.
+    pub tls_authorities: Arc<[CertificateDer<'static>]>,
     /// Where stock ssh finds the same.
     pub ssh_files: SshFiles,
     /// How to get a new one, as something to type.
@@ -132,6 +135,7 @@ pub struct SshFiles {
 struct Meaning {
     public: Vec<AgentKey>,
     authorities: Arc<KnownHosts>,
+    tls_authorities: Arc<[CertificateDer<'static>]>,
     ssh_files: SshFiles,
 }
 
@@ -139,6 +143,7 @@ struct Meaning {
 struct Found {
     credential: Credential,
     authorities: KnownHosts,
+    tls_authorities: Vec<CertificateDer<'static>>,
     ssh_files: SshFiles,
     renew: String,
 }
@@ -198,6 +203,7 @@ impl Identity {
             lifetime,
             credential: found.credential,
             authorities: Arc::new(found.authorities),
+            tls_authorities: found.tls_authorities.into(),
             ssh_files: found.ssh_files,
             renew: found.renew,
         }
@@ -259,7 +265,12 @@ impl Identity {
             // Whatever else the agent holds is not shown, and may come and go.
             Credential::Agent { keys, .. } => keys.first().cloned().into_iter().collect(),
         };
-        Meaning { public, authorities: self.authorities.clone(), ssh_files: self.ssh_files.clone() }
+        Meaning {
+            public,
+            authorities: self.authorities.clone(),
+            tls_authorities: self.tls_authorities.clone(),
+            ssh_files: self.ssh_files.clone(),
+        }
     }
 
     /// A certificate near its end, in a sentence; nothing where there is nothing to say.

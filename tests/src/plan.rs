@@ -25,6 +25,7 @@ pub struct Plan {
     nodes: usize,
     rtt: Duration,
     face: Face,
+    tls_routing: bool,
     keys: Option<KeyKind>,
     relay: bool,
     broker: bool,
@@ -47,6 +48,7 @@ impl Plan {
             nodes: 2,
             rtt: Duration::ZERO,
             face: Face::New,
+            tls_routing: false,
             keys: None,
             relay: false,
             broker: true,
@@ -81,6 +83,13 @@ impl Plan {
     #[must_use]
     pub fn face(mut self, face: Face) -> Self {
         self.face = face;
+        self
+    }
+
+    /// A proxy with one port for everything, SSH inside TLS.
+    #[must_use]
+    pub fn tls_routing(mut self) -> Self {
+        self.tls_routing = true;
         self
     }
 
@@ -141,6 +150,7 @@ impl Plan {
             nodes: self.nodes,
             rtt: self.rtt,
             face: self.face,
+            tls_routing: self.tls_routing,
             keys: self.keys.unwrap_or(match self.face {
                 Face::Old => KeyKind::Rsa,
                 Face::New => KeyKind::Ed25519,
@@ -159,13 +169,23 @@ impl Plan {
         let address = relay.as_ref().map_or(proxy, natssh_lab::relay::Relay::address);
         let credentials = Credentials::at(&folder);
         let identity = self.identity.map_or_else(|| "tsh = true".to_owned(), |lines| lines(&credentials));
+        let tls = if self.tls_routing { "tls_routing = true\n" } else { "" };
         let config = format!(
             "default = \"lab\"\n\n[upstream.lab]\nkind = \"teleport\"\nproxy = \"{address}\"\n\
-             identity = \"me\"\n{}\n\n[identity.me]\n{identity}\n\n{}\n",
+             identity = \"me\"\n{tls}{}\n\n[identity.me]\n{identity}\n\n{}\n",
             self.upstream, self.more
         );
         let login = account::login(self.mode).expect("the lab has found it too");
-        let world = World::new(Parts { dir, path, lab, runtime, relay, credentials, login });
+        let world = World::new(Parts {
+            dir,
+            path,
+            lab,
+            runtime,
+            relay,
+            credentials,
+            login,
+            tls_routing: self.tls_routing,
+        });
         world.write_config(&config);
         world.write_ssh_config("");
         if self.broker {

@@ -23,6 +23,8 @@ pub const NODES: [&str; 2] = ["worker", "control-plane"];
 pub enum Way {
     /// A channel on a trunk to the proxy, which knows the nodes by their tunnels.
     Teleport,
+    /// The same, where the trunk is inside TLS.
+    Tls,
     /// A channel on a trunk to an sshd, which dials the nodes.
     Bastion,
     /// The same, where the trunk stands on a channel of another bastion.
@@ -35,13 +37,25 @@ pub enum Way {
 
 impl Way {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Teleport, Self::Bastion, Self::Chain, Self::Command, Self::Direct];
+    pub const ALL: [Self; 6] =
+        [Self::Teleport, Self::Tls, Self::Bastion, Self::Chain, Self::Command, Self::Direct];
+
+    /// Whether a Teleport proxy leads to the nodes.
+    pub fn is_teleport(self) -> bool {
+        matches!(self, Self::Teleport | Self::Tls)
+    }
+
+    /// A world whose nodes are behind such a proxy, where this is a way through one.
+    pub fn plan(self) -> Plan {
+        if self == Self::Tls { Plan::new().tls_routing() } else { Plan::new() }
+    }
 }
 
 impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Teleport => "teleport",
+            Self::Tls => "teleport, TLS",
             Self::Bastion => "bastion",
             Self::Chain => "chain of two",
             Self::Command => "command",
@@ -88,15 +102,15 @@ impl Ground {
     /// As [`Ground::lay`].
     #[track_caller]
     pub fn over(way: Way, hop: Hop) -> Self {
-        if way == Way::Teleport {
-            return Self { world: Plan::new().start(), way, nodes: Vec::new(), bastions: Vec::new() };
+        if way.is_teleport() {
+            return Self { world: way.plan().start(), way, nodes: Vec::new(), bastions: Vec::new() };
         }
         let world = Plan::new().without_broker().start();
         let nodes: Vec<_> = NODES.into_iter().map(|node| listening(&world, node)).collect();
         let bastions = match way {
             Way::Chain => vec!["outer", "inner"],
             Way::Bastion | Way::Command => vec!["outer"],
-            Way::Teleport | Way::Direct => Vec::new(),
+            Way::Teleport | Way::Tls | Way::Direct => Vec::new(),
         };
         let bastions: Vec<_> = bastions.into_iter().map(|name| bastion(&world, name)).collect();
         let addresses = |servers: &[Sshd]| servers.iter().map(Sshd::address).collect::<Vec<_>>();
@@ -110,7 +124,7 @@ impl Ground {
     /// Breaks the way, with all that is open on it.
     pub fn break_way(&self) {
         match self.way {
-            Way::Teleport => self.world.fault(Fault::Proxy(ProxyFault::Stop)),
+            Way::Teleport | Way::Tls => self.world.fault(Fault::Proxy(ProxyFault::Stop)),
             Way::Direct => self.nodes.iter().for_each(|node| lock(node).kill()),
             Way::Bastion | Way::Chain | Way::Command => lock(&self.bastions[0]).kill(),
         }
@@ -119,7 +133,7 @@ impl Ground {
     /// Mends what [`Ground::break_way`] has broken.
     pub fn mend_way(&self) {
         match self.way {
-            Way::Teleport => self.world.fault(Fault::Proxy(ProxyFault::Start)),
+            Way::Teleport | Way::Tls => self.world.fault(Fault::Proxy(ProxyFault::Start)),
             Way::Direct => self.nodes.iter().for_each(|node| lock(node).start_again()),
             Way::Bastion | Way::Chain | Way::Command => lock(&self.bastions[0]).start_again(),
         }

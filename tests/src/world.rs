@@ -38,6 +38,7 @@ pub(crate) struct Parts {
     pub(crate) relay: Option<Relay>,
     pub(crate) credentials: Credentials,
     pub(crate) login: String,
+    pub(crate) tls_routing: bool,
 }
 
 /// The ground of one story. Dropping it ends all that it started.
@@ -50,6 +51,7 @@ pub struct World {
     /// What the user logs in with, in every form.
     pub credentials: Credentials,
     relay: Option<Relay>,
+    tls_routing: bool,
     /// The nodes, the proxy, the authority.
     pub lab: Lab,
     runtime: Option<Runtime>,
@@ -58,13 +60,13 @@ pub struct World {
 
 impl World {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { dir, path, lab, runtime, relay, credentials, login } = parts;
+        let Parts { dir, path, lab, runtime, relay, credentials, login, tls_routing } = parts;
         for folder in ["home", "state", "run"] {
             natssh_lab::state::create_private(&path.join(folder)).expect("a folder of our own");
         }
         let (broker, joined) = (Mutex::default(), Joined::default());
         let runtime = Some(runtime);
-        Self { broker, joined, path, login, credentials, relay, lab, runtime, _dir: dir }
+        Self { broker, joined, path, login, credentials, relay, tls_routing, lab, runtime, _dir: dir }
     }
 
     /// A folder that goes away with the world.
@@ -101,7 +103,7 @@ impl World {
     /// When it cannot be written.
     pub fn certify(&self, login: &str) {
         let proxy = self.lab.status().expect("the lab answers").proxy;
-        let account = Account { login: login.to_owned(), proxy };
+        let account = Account { login: login.to_owned(), proxy, tls_routing: self.tls_routing };
         let issued = self.credentials.apply(CertFault::Replace, self.lab.authority(), &account);
         issued.unwrap_or_else(|error| panic!("{error:#}"));
     }

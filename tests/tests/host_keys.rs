@@ -270,6 +270,7 @@ impl Cluster {
         let _inside = world.runtime().enter();
         let listen = |address| world.runtime().block_on(TcpListener::bind(address)).expect("a free port");
         let proxy = Proxy::start(Options {
+            tls_routing: false,
             clients: listen("0.0.0.0:0"),
             tunnel: listen("127.0.0.1:0"),
             token: "of nobody".into(),

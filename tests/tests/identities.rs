@@ -117,6 +117,7 @@ fn a_tsh_profile_of_any_age_opens_the_way() {
             proxy_host: "127.0.0.1".into(),
             web_port: 3080,
             ssh_proxy_addr: "127.0.0.1:3023".into(),
+            tls_routing: false,
             layout,
         };
         let credential = issue(&world, KeyKind::Ed25519, Validity::ttl(Duration::from_secs(3600)));

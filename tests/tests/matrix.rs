@@ -43,6 +43,11 @@ fn over_teleport() {
 }
 
 #[test]
+fn over_teleport_with_tls_routing() {
+    tell_all(Way::Tls, Hop::Trunk);
+}
+
+#[test]
 fn over_a_bastion() {
     tell_all(Way::Bastion, Hop::Trunk);
 }
@@ -157,7 +162,7 @@ fn twenty_at_once(ground: &Ground) -> String {
 
 fn unknown_host(ground: &Ground) -> String {
     let words = match ground.way {
-        Way::Teleport => "nowhere.invalid",
+        Way::Teleport | Way::Tls => "nowhere.invalid",
         Way::Bastion | Way::Chain => "could not connect to node nowhere.invalid:22",
         Way::Command => {
             "the command of upstream lab ended with exit status 255 before nowhere.invalid:22 answered"
@@ -172,7 +177,7 @@ fn reload(ground: &Ground) -> String {
     // First a change that is none of the upstream's business, then one that replaces it.
     ground.reload("default = \"lab\"", "default = \"lab\"\n\n[upstream.other]\nkind = \"direct\"\n");
     assert_eq!(ground.world.upstream().streams, 1, "the stream is still the same upstream's");
-    if ground.way == Way::Teleport {
+    if ground.way.is_teleport() {
         ground.reload("identity = \"me\"", "identity = \"me\"\nconnect_timeout = \"4s\"");
     } else {
         ground.reload("connect_timeout = \"5s\"", "connect_timeout = \"4s\"");
@@ -189,7 +194,7 @@ fn node_gone(ground: &Ground) -> String {
     let other = open(ground, "worker");
     ground.stop("control-plane");
     let words = match ground.way {
-        Way::Teleport => "offline",
+        Way::Teleport | Way::Tls => "offline",
         _ => "onnection refused",
     };
     let seen = refused(ground, "control-plane", words);

@@ -52,6 +52,11 @@ impl Checker<'_> {
                 self.complain(line, format!("{title}: {key} means nothing to {whom}"));
             }
         }
+        if let Some(at) =
+            table.tls_ca.as_ref().filter(|_| table.tls_routing.as_ref().is_none_or(|at| !at.value))
+        {
+            self.complain(at.line, format!("{title}: tls_ca means nothing without tls_routing = true"));
+        }
         if kind.value.has_trunks() {
             self.identity_exists(&title, table.identity.as_ref());
             if table.identity.is_none() && self.file.identities.len() > 1 {

@@ -35,8 +35,10 @@ pub(super) struct TshProfile {
     pub(super) name: String,
     /// The host by which people know the proxy.
     pub(super) proxy_host: String,
-    /// Its SSH listener.
+    /// Its SSH listener, or its web listener where SSH goes through that.
     pub(super) ssh_proxy: NodeAddr,
+    /// Whether it does.
+    pub(super) tls_routing: bool,
     /// The cluster that was logged in to.
     pub(super) cluster: String,
 }
@@ -80,9 +82,9 @@ impl Known {
     fn take(&mut self, profile: &tsh::Profile) -> Option<TshProfile> {
         let address = &profile.ssh_proxy_addr;
         let name = &profile.name;
-        if profile.tls_routing_enabled {
+        if profile.tls_routing_enabled && profile.conn_upgrade_required {
             self.warnings.push(format!(
-                "tsh profile {name}: its proxy has TLS routing; natssh speaks plain SSH to {address}, which may be refused"
+                "tsh profile {name}: something before its proxy ends TLS, which needs a connection upgrade that natssh does not know; {address} may refuse it"
             ));
         }
         match NodeAddr::parse(address) {
@@ -90,6 +92,7 @@ impl Known {
                 name: name.clone(),
                 proxy_host: profile.proxy_host.clone(),
                 ssh_proxy,
+                tls_routing: profile.tls_routing_enabled,
                 cluster: profile.cluster.clone(),
             }),
             Err(error) => {

@@ -134,6 +134,14 @@ impl<'p> Section<'p> {
         })
     }
 
+    /// `true` or `false`.
+    pub(super) fn boolean(&self, key: &'static str) -> Option<At<bool>> {
+        self.value(key, |value| match value {
+            DeValue::Boolean(value) => Ok(*value),
+            other => Err(format!("must be true or false, not {}", in_words(other))),
+        })
+    }
+
     /// Either `true` or a string.
     pub(super) fn true_or_string(&self, key: &'static str) -> Option<At<Option<String>>> {
         self.value(key, |value| match value {

@@ -5,7 +5,7 @@
 
 use super::file::{At, File, IdentityTable, KindWord, RouteTable, UpstreamTable};
 use super::known::{Known, TshProfile};
-use super::{Bastion, Kind, Settings, Upstream};
+use super::{Bastion, Kind, Settings, TlsRouting, Upstream};
 use crate::identity::Source;
 use crate::pattern::Pattern;
 use crate::routes::{DIRECT, Origin, Routes, Rule};
@@ -76,11 +76,11 @@ struct Resolver<'r> {
 
 impl Resolver<'_> {
     fn upstream(&self, name: &str, table: &UpstreamTable) -> Upstream {
-        let known_hosts =
+        let paths =
             |files: &At<Vec<At<String>>>| files.value.iter().map(|file| self.path(&file.value)).collect();
         let common = Upstream {
             login: value(table.login.as_ref()),
-            known_hosts: table.known_hosts.as_ref().map(known_hosts).unwrap_or_default(),
+            known_hosts: table.known_hosts.as_ref().map(paths).unwrap_or_default(),
             connect_timeout: value(table.connect_timeout.as_ref()).unwrap_or(CONNECT_TIMEOUT),
             keepalive: value(table.keepalive.as_ref()).unwrap_or(KEEPALIVE),
             max_age: value(table.max_age.as_ref()).unwrap_or(MAX_AGE),
@@ -92,11 +92,17 @@ impl Resolver<'_> {
             (Some(KindWord::Teleport), Some(proxy), _) => {
                 let identity = value(table.identity.as_ref()).unwrap_or_else(|| self.only_identity());
                 let Some((proxy, others)) = proxy.value.split_first() else { return common };
+                let authorities = table.tls_ca.as_ref().map(paths).unwrap_or_default();
+                let routed = value(table.tls_routing.as_ref()).unwrap_or(false);
                 Upstream {
                     cluster: value(table.cluster.as_ref()).or_else(|| self.cluster_of(&identity)),
                     identity: Some(identity),
                     handshakes: value(table.handshakes.as_ref()).unwrap_or(TELEPORT_HANDSHAKES) as usize,
-                    kind: Kind::Teleport { proxy: proxy.clone(), others: others.to_vec() },
+                    kind: Kind::Teleport {
+                        proxy: proxy.clone(),
+                        others: others.to_vec(),
+                        tls: routed.then_some(TlsRouting { authorities }),
+                    },
                     ..common
                 }
             }
@@ -112,7 +118,7 @@ impl Resolver<'_> {
                 let files = ["~/.ssh/known_hosts", "/etc/ssh/ssh_known_hosts"].map(|file| self.path(file));
                 Upstream {
                     identity: Some(identity.unwrap_or_else(|| CALLERS_AGENT.into())),
-                    known_hosts: table.known_hosts.as_ref().map_or_else(|| files.to_vec(), known_hosts),
+                    known_hosts: table.known_hosts.as_ref().map_or_else(|| files.to_vec(), paths),
                     kind: Kind::Bastion(bastion),
                     ..common
                 }
@@ -273,7 +279,11 @@ fn of_profile(profile: &TshProfile) -> Upstream {
         identity: Some(profile.name.clone()),
         cluster: Some(profile.cluster.clone()),
         handshakes: TELEPORT_HANDSHAKES as usize,
-        kind: Kind::Teleport { proxy: profile.ssh_proxy.clone(), others: Vec::new() },
+        kind: Kind::Teleport {
+            proxy: profile.ssh_proxy.clone(),
+            others: Vec::new(),
+            tls: profile.tls_routing.then(TlsRouting::default),
+        },
         ..Upstream::direct(&profile.name)
     }
 }

@@ -68,12 +68,25 @@ fn show_upstream(page: &mut String, upstream: &Upstream, table: Option<&Upstream
             let written = table.and_then(|t| t.command.as_ref());
             entry(page, "command", &quoted(&command.to_string()), &origin(written, unwritten));
         }
-        Kind::Teleport { proxy, others } => {
+        Kind::Teleport { proxy, others, tls } => {
             entry(page, "kind", "\"teleport\"", &origin(table.and_then(|t| t.kind.as_ref()), unwritten));
             let written = table.and_then(|t| t.proxy.as_ref());
             let all = || list(upstream.proxies().iter().map(|proxy| quoted(&proxy.to_string())));
             let proxy = if others.is_empty() { quoted(&proxy.to_string()) } else { all() };
             entry(page, "proxy", &proxy, &origin(written, unwritten));
+            if let Some(tls) = tls {
+                let written = table.and_then(|t| t.tls_routing.as_ref());
+                entry(page, "tls_routing", "true", &origin(written, unwritten));
+                if !tls.authorities.is_empty() {
+                    let written = table.and_then(|t| t.tls_ca.as_ref());
+                    entry(
+                        page,
+                        "tls_ca",
+                        &list(tls.authorities.iter().map(path)),
+                        &origin(written, unwritten),
+                    );
+                }
+            }
             show_cluster(page, upstream, table, unwritten);
             show_trunks(page, upstream, table, unwritten);
         }

@@ -12,6 +12,7 @@ fn profile() -> TshProfile {
         name: "teleport.example.com".into(),
         proxy_host: "teleport.example.com".into(),
         ssh_proxy: NodeAddr { host: "ssh.example.com".into(), port: 3023 },
+        tls_routing: false,
         cluster: "example".into(),
     }
 }
@@ -88,6 +89,7 @@ fn three_profiles() -> Known {
         name: name.into(),
         proxy_host: name.into(),
         ssh_proxy: NodeAddr { host: name.into(), port: 3023 },
+        tls_routing: false,
         cluster: cluster.into(),
     };
     let others = vec![other("a.example.org", "elsewhere"), other("b.example.org", "example")];
@@ -199,6 +201,7 @@ fn every_key_arrives() {
             kind: Kind::Teleport {
                 proxy: NodeAddr { host: "teleport.example.org".into(), port: 3023 },
                 others: vec![NodeAddr { host: "10.0.0.2".into(), port: 443 }],
+                tls: None,
             },
         }
     );
@@ -270,6 +273,40 @@ fn proxy_addresses_are_read_with_and_without_port() {
 }
 
 #[test]
+fn with_tls_routing_a_proxy_is_the_web_listener() {
+    let teleport =
+        |lines: &str| format!("[upstream.a]\nkind = \"teleport\"\nproxy = \"p.example.com\"\n{lines}");
+    let read = |lines: &str| {
+        let upstream = settings(&teleport(lines), None).upstreams["a"].clone();
+        let Kind::Teleport { proxy, tls, .. } = upstream.kind else { panic!("a Teleport proxy") };
+        (proxy.port, tls)
+    };
+    let authorities =
+        |files: &[&str]| Some(TlsRouting { authorities: files.iter().map(PathBuf::from).collect() });
+    assert_eq!(read(""), (3023, None));
+    assert_eq!(read("tls_routing = false"), (3023, None));
+    assert_eq!(read("tls_routing = true"), (443, authorities(&[])));
+    let named = "tls_routing = true\ntls_ca = [\"~/ca.pem\", \"/etc/ca.pem\"]";
+    assert_eq!(read(named), (443, authorities(&["/home/me/ca.pem", "/etc/ca.pem"])));
+
+    let wrong = |text: &str| checked(Path::new(PATH), text, &[]).expect_err("a complaint").to_string();
+    for (lines, words) in [
+        ("tls_ca = [\"/etc/ca.pem\"]", ":4: [upstream.a]: tls_ca means nothing without tls_routing = true"),
+        ("tls_routing = \"yes\"", ":4: [upstream.a]: tls_routing must be true or false, not a string"),
+    ] {
+        let told = wrong(&teleport(lines));
+        assert!(told.contains(words), "{told}");
+    }
+    let told = wrong("[upstream.a]\nkind = \"bastion\"\nhost = \"b\"\ntls_routing = true");
+    assert!(told.contains("tls_routing means nothing to a bastion"), "{told}");
+
+    let of_profile = TshProfile { tls_routing: true, ..profile() };
+    let settings = resolve::resolve(None, &File::default(), &known(Some(of_profile)));
+    let kind = &settings.upstreams["teleport.example.com"].kind;
+    assert!(matches!(kind, Kind::Teleport { tls: Some(_), .. }), "{kind:?}");
+}
+
+#[test]
 fn all_complaints_come_at_once_each_with_its_line() {
     let text = r#"defualt = "office"
 default = "offise"
@@ -314,7 +351,7 @@ cluster = "leaf"
 /etc/natssh.toml:8: [upstream.office]: streams_per_trunk must be a number from 1 to 1000
 /etc/natssh.toml:9: [upstream.direct]: there are several identities; choose one with identity = "…": me, you
 /etc/natssh.toml:10: [upstream.direct]: "direct" is the name of plain TCP; call this upstream otherwise
-/etc/natssh.toml:11: [upstream.direct]: proxy "https://teleport.example.com" is a URL; write the SSH address of the proxy, such as "teleport.example.com:3023"
+/etc/natssh.toml:11: [upstream.direct]: proxy "https://teleport.example.com" is a URL; write the address of the proxy, such as "teleport.example.com:3023"
 /etc/natssh.toml:14: [upstream.plain]: cluster means nothing to plain TCP (kind = "direct")
 /etc/natssh.toml:16: [upstream.hop]: kind "bstion" is unknown; there is "teleport", "bastion", "command" and "direct"
 /etc/natssh.toml:19: [identity.me]: file "id" must begin with / or ~/, because the broker has no working directory of yours

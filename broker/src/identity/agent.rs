@@ -62,6 +62,7 @@ pub(super) fn find(socket: Option<&Path>) -> Result<Found, IdentityError> {
     Ok(Found {
         credential: Credential::Agent { socket: socket.into(), keys },
         authorities: KnownHosts::default(),
+        tls_authorities: Vec::new(),
         ssh_files: SshFiles { agent: Some(socket.into()), ..SshFiles::default() },
         renew: "tsh login, or ssh-add a key with a new certificate".into(),
     })

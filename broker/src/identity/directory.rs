@@ -2,7 +2,9 @@
 
 use super::error::IdentityError;
 use super::files::Files;
-use super::keys::{belonging_to, certificate_beside, read_certificate, read_key, read_known_hosts};
+use super::keys::{
+    belonging_to, certificate_beside, read_certificate, read_key, read_known_hosts, read_tls_authorities,
+};
 use super::{Credential, Found, SshFiles, file};
 use crate::known_hosts::Dialect;
 use std::path::Path;
@@ -30,6 +32,7 @@ pub(super) fn find(files: &mut Files, folder: &Path) -> Result<Found, IdentityEr
     let certificate = belonging_to(&key, &key_path, certificate, &certificate_path, &renew)?;
     let known_hosts = folder.join("known_hosts");
     let authorities = read_known_hosts(files, &known_hosts, Dialect::OpenSsh)?;
+    let tls_authorities = read_tls_authorities(files, &folder.join("teleport-host-ca.crt"))?;
     let ssh_files = SshFiles {
         key: Some(key_path),
         certificate: Some(certificate_path),
@@ -39,6 +42,7 @@ pub(super) fn find(files: &mut Files, folder: &Path) -> Result<Found, IdentityEr
     Ok(Found {
         credential: Credential::Key { key: Arc::new(key), certificate: Some(certificate) },
         authorities: authorities.unwrap_or_default(),
+        tls_authorities,
         ssh_files,
         renew,
     })

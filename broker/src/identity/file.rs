@@ -2,13 +2,15 @@
 
 use super::error::IdentityError;
 use super::files::{Content, Files};
-use super::keys::{belonging_to, certificate_beside, first_certificate, parse_key, read_certificate};
+use super::keys::{
+    belonging_to, certificate_beside, first_certificate, parse_key, read_certificate, tls_certificates,
+};
 use super::{Credential, FileFault, Found, SshFiles};
 use crate::known_hosts::{Dialect, KnownHosts};
 use std::path::Path;
 use std::sync::Arc;
 
-/// The parts of an identity file. What it holds for TLS is passed over.
+/// The parts of an identity file.
 pub(super) fn find(files: &mut Files, path: &Path) -> Result<Found, IdentityError> {
     let renew = format!("tsh login --out={0}, or tctl auth sign --out={0}", path.display());
     find_renewed_by(files, path, renew)
@@ -38,6 +40,8 @@ pub(super) fn find_renewed_by(files: &mut Files, path: &Path, renew: String) -> 
     };
     let certificate = belonging_to(&key, path, certificate, certificate_path, &renew)?;
     let authorities = authorities_in(text, path);
+    // The user's own comes first.
+    let tls_authorities = tls_certificates(&bytes, files).into_iter().skip(1).collect();
     let ssh_files = SshFiles {
         key: Some(path.into()),
         certificate: (certificate_path != path).then(|| certificate_path.into()),
@@ -48,6 +52,7 @@ pub(super) fn find_renewed_by(files: &mut Files, path: &Path, renew: String) -> 
     Ok(Found {
         credential: Credential::Key { key: Arc::new(key), certificate: Some(certificate) },
         authorities,
+        tls_authorities,
         ssh_files,
         renew,
     })

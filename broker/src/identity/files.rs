@@ -116,6 +116,11 @@ impl Files {
             && self.seen.iter().all(|(path, print)| Print::of(path).is_ok_and(|now| now == *print))
     }
 
+    /// What was read last may be the half of something.
+    pub(super) fn doubt(&mut self) {
+        self.torn = true;
+    }
+
     /// Whether a file was empty, or changed while it was being read.
     pub(super) fn torn(&self) -> bool {
         self.torn

@@ -8,6 +8,8 @@ use ssh_key::{Certificate, PrivateKey};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 
 /// A key and, named or beside it, its certificate.
 pub(super) fn find(
@@ -35,6 +37,7 @@ pub(super) fn find(
     Ok(Found {
         credential: Credential::Key { key: Arc::new(private), certificate },
         authorities: KnownHosts::default(),
+        tls_authorities: Vec::new(),
         ssh_files,
         renew,
     })
@@ -123,4 +126,28 @@ pub(super) fn read_known_hosts(
     let bytes = files.read(path, Content::Public)?;
     Ok(bytes
         .map(|bytes| KnownHosts::parse(&String::from_utf8_lossy(&bytes), &path.to_string_lossy(), dialect)))
+}
+
+/// The authorities for TLS in a file; none where there is no such file.
+///
+/// What cannot be read of them is left out: who does not go through TLS routing needs none of them. A file that is being
+/// rewritten is looked at again.
+pub(super) fn read_tls_authorities(
+    files: &mut Files,
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+    let Some(bytes) = files.read(path, Content::Public)? else { return Ok(Vec::new()) };
+    Ok(tls_certificates(&bytes, files))
+}
+
+/// The certificates among the parts of a PEM file.
+pub(super) fn tls_certificates(bytes: &[u8], files: &mut Files) -> Vec<CertificateDer<'static>> {
+    let mut certificates = Vec::new();
+    for part in CertificateDer::pem_slice_iter(bytes) {
+        match part {
+            Ok(certificate) => certificates.push(certificate),
+            Err(_) => files.doubt(),
+        }
+    }
+    certificates
 }

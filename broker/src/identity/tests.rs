@@ -22,6 +22,16 @@ MissingClusterDetails: false
 ";
 
 const OTHER_PEM: &str = "-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIQ\n-----END CERTIFICATE-----\n";
+/// Authorities for TLS, as far as an identity looks at them.
+const TLS_CAS: [&str; 2] = [
+    "-----BEGIN CERTIFICATE-----\nYXV0aG9yaXR5IDE=\n-----END CERTIFICATE-----\n",
+    "-----BEGIN CERTIFICATE-----\nYXV0aG9yaXR5IDI=\n-----END CERTIFICATE-----\n",
+];
+
+fn tls_authorities(identity: &Identity) -> Vec<String> {
+    let text = |authority: &CertificateDer<'_>| String::from_utf8_lossy(authority).into_owned();
+    identity.tls_authorities.iter().map(text).collect()
+}
 
 fn load(source: &Source) -> Result<Identity, IdentityError> {
     Identity::load("work", source, 1)
@@ -134,6 +144,54 @@ fn tsh_17_keeps_the_tls_key_apart() {
     write(&keys.join("alice.crt"), OTHER_PEM);
     write(&keys.join("cas/example.pem"), OTHER_PEM);
     assert_is_alice(&load(&tsh(home.path())).unwrap(), &key);
+}
+
+#[test]
+fn authorities_for_tls_are_found_wherever_a_login_leaves_them() {
+    let home = tempfile::tempdir().unwrap();
+    let key = ed25519(1);
+    log_in(home.path(), &key);
+    let keys = home.path().join("keys/proxy.example.com");
+    let found = || tls_authorities(&load(&tsh(home.path())).unwrap());
+    write(&keys.join("certs.pem"), TLS_CAS[0]);
+    assert_eq!(found(), ["authority 1"]);
+    write(&keys.join("cas/leaf.pem"), TLS_CAS[1]);
+    write(&keys.join("cas/root.pem"), TLS_CAS[0]);
+    write(&keys.join("cas/notes.txt"), OTHER_PEM);
+    assert_eq!(found(), ["authority 1", "authority 2"]);
+    fs::remove_file(keys.join("certs.pem")).unwrap();
+    assert_eq!(found(), ["authority 2", "authority 1"]);
+    // Who needs none of them is not stopped by a damaged one, which is left out.
+    write(&keys.join("cas/root.pem"), "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n");
+    assert_eq!(found(), ["authority 2"]);
+
+    let text = pem(&key)
+        + &certificate_line(&key, "alice")
+        + "\n"
+        + OTHER_PEM
+        + &ca_line("*.example")
+        + &TLS_CAS.concat();
+    write(&home.path().join("id"), &text);
+    let of_file = load(&Source::File(home.path().join("id"))).unwrap();
+    assert_eq!(tls_authorities(&of_file), ["authority 1", "authority 2"], "the user's own is none");
+
+    let tbot = home.path().join("tbot");
+    write(&tbot.join("key"), pem(&key));
+    write(&tbot.join("key-cert.pub"), certificate_line(&key, "alice"));
+    write(&tbot.join("teleport-host-ca.crt"), TLS_CAS[1]);
+    assert_eq!(tls_authorities(&load(&Source::Directory(tbot)).unwrap()), ["authority 2"]);
+}
+
+#[test]
+fn an_identity_file_is_a_private_key_for_ssh_whatever_else_it_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, key) = (folder.path().join("id"), ed25519(1));
+    let text =
+        pem(&key) + &certificate_line(&key, "alice") + "\n" + OTHER_PEM + &ca_line("*.example") + OTHER_PEM;
+    write(&path, text);
+    let file = KeyFile::read(&path, false).unwrap();
+    assert!(matches!(file.private, Private::Here(_)), "{file:?}");
+    assert!(file.holds(key.public_key().key_data()));
 }
 
 #[test]

@@ -8,6 +8,7 @@
 //! | SSH certificate | `<user>-cert.pub` | `<user>-ssh/<cluster>-cert.pub` | as before |
 //! | TLS key | the SSH key | the SSH key | `<user>.key` |
 //! | TLS certificate | `<user>-x509.pem` | `<user>-x509.pem` | `<user>.crt` |
+//! | authorities for TLS | `certs.pem` | the same, and `cas/<cluster>.pem` since 9 or 10 | as before |
 //!
 //! `known_hosts`, beside `keys`, holds the authorities of every cluster that was
 //! logged in to: bare keys up to 6, `@cert-authority` lines since 7.
@@ -18,13 +19,14 @@ pub use profile::{Profile, current_profile, names as profile_names, other_profil
 
 use super::error::IdentityError;
 use super::files::Files;
-use super::keys::{belonging_to, read_certificate, read_key, read_known_hosts};
+use super::keys::{belonging_to, read_certificate, read_key, read_known_hosts, read_tls_authorities};
 use super::{Credential, Found, SshFiles};
 use crate::known_hosts::Dialect;
 use ssh_key::{Certificate, PrivateKey};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 
 /// tsh's folder, from the environment's `TELEPORT_HOME` and the user's home.
 #[must_use]
@@ -51,6 +53,7 @@ pub(super) fn find(
     let (certificate, certificate_path) = certificate_for(files, &key, &key_path, places, &renew)?;
     let known_hosts = home.join("known_hosts");
     let authorities = read_known_hosts(files, &known_hosts, Dialect::Tsh)?;
+    let tls_authorities = tls_authorities(files, &folder)?;
     let ssh_files = SshFiles {
         key: Some(key_path),
         certificate: Some(certificate_path),
@@ -60,9 +63,26 @@ pub(super) fn find(
     Ok(Found {
         credential: Credential::Key { key: Arc::new(key), certificate: Some(certificate) },
         authorities: authorities.unwrap_or_default(),
+        tls_authorities,
         ssh_files,
         renew,
     })
+}
+
+/// The authorities for TLS of every cluster that the proxy told of: the one that signed its own certificate is among
+/// them, and a profile does not say which cluster that is after `tsh login <leaf>`.
+fn tls_authorities(files: &mut Files, folder: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+    let mut found = read_tls_authorities(files, &folder.join("certs.pem"))?;
+    let mut by_cluster: Vec<_> =
+        std::fs::read_dir(folder.join("cas")).into_iter().flatten().flatten().collect();
+    by_cluster.sort_by_key(std::fs::DirEntry::file_name);
+    for file in
+        by_cluster.iter().map(std::fs::DirEntry::path).filter(|path| path.extension() == Some("pem".as_ref()))
+    {
+        let more = read_tls_authorities(files, &file)?;
+        found.extend(more.into_iter().filter(|one| !found.contains(one)).collect::<Vec<_>>());
+    }
+    Ok(found)
 }
 
 /// Where the certificate may be, the best place first: the cluster that is wanted, the

@@ -11,7 +11,9 @@ pub(super) fn objection(bytes: &[u8]) -> Option<&'static str> {
     }
     // An alert or a handshake record, of any version (RFC 8446 §5.1).
     if matches!(bytes, [0x15 | 0x16, 0x03, ..]) {
-        return Some("a TLS server answers there, and no SSH server");
+        return Some(
+            "a TLS server answers there, and no SSH server; a Teleport proxy with TLS routing needs tls_routing = true",
+        );
     }
     None
 }

@@ -105,9 +105,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         self.watched(cx, result)
     }
 
+    /// Never fails: the SSH library says how a connection ended only once this has succeeded, and TLS has a farewell to
+    /// write, which a peer that is gone does not take. Nobody waits for it once the stream was cut.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let result = Pin::new(&mut self.inner).poll_shutdown(cx);
-        self.watched(cx, result)
+        if self.check_cut(cx).is_ok() {
+            let result = Pin::new(&mut self.inner).poll_shutdown(cx);
+            drop(ready!(self.watched(cx, result)));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -139,6 +144,52 @@ mod tests {
         });
         stream.write_all(&[0; 32]).await.unwrap();
         reader.await.unwrap();
+    }
+
+    /// A stream whose end wants something written, as that of TLS does.
+    struct Farewell(tokio::io::DuplexStream);
+
+    impl AsyncRead for Farewell {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(cx, buf)
+        }
+    }
+
+    impl AsyncWrite for Farewell {
+        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.0).poll_write(cx, buf)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            ready!(Pin::new(&mut self.0).poll_write(cx, b"bye"))?;
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_farewell_that_nobody_takes_holds_up_nothing() {
+        let (near, far) = duplex(8);
+        let (mut gone, _cut) = Guarded::new(Farewell(near), WRITE_STALL);
+        drop(far);
+        gone.shutdown().await.unwrap();
+
+        let (near, _far) = duplex(8);
+        let (mut stalled, cut) = Guarded::new(Farewell(near), WRITE_STALL);
+        stalled.write_all(&[0; 8]).await.unwrap();
+        let begun = Instant::now();
+        let ending = tokio::spawn(async move { stalled.shutdown().await });
+        tokio::task::yield_now().await;
+        drop(cut);
+        ending.await.unwrap().unwrap();
+        assert_eq!(begun.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test]

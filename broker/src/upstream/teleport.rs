@@ -1,12 +1,14 @@
 //! A Teleport proxy: one truth about its address, its clusters and its names.
 //!
 //! Streams are opened by the SSH subsystem `proxy:host:port@cluster` on the
-//! proxy's SSH listener (lib/srv/regular/proxy.go, the same from v4 to v18).
+//! proxy's SSH listener (lib/srv/regular/proxy.go, the same from v4 to v18), which
+//! has a port of its own or is behind TLS.
 
 mod dial;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 pub(super) mod refusal;
+mod tls;
 
 use super::sets::{Sets, Way, usable};
 use super::trunks::{Dial, dial_by};
@@ -171,6 +173,10 @@ impl Teleport {
             login: way.login.clone(),
             cluster: self.settings.cluster.clone(),
             known_hosts: self.settings.known_hosts.clone(),
+            tls: match &self.settings.kind {
+                config::Kind::Teleport { tls, .. } => tls.clone(),
+                _ => None,
+            },
             connect_timeout: self.settings.connect_timeout,
             watched: way.watched.clone(),
             logins: logins.clone(),

@@ -2,8 +2,8 @@
 //! authorities sign, and its submodules write the files that `tsh login`,
 //! `tctl auth sign` and `tbot` would have written.
 //!
-//! A cluster has two authorities: one signs users, one signs hosts. Both are
-//! kept in a folder, so that the lab's commands, each a process of its own,
+//! A cluster has three authorities: one signs users, one signs hosts, one signs
+//! what hosts show in TLS. All are kept in a folder, so that the lab's commands, each a process of its own,
 //! speak for the same cluster.
 
 use std::fs;
@@ -23,9 +23,11 @@ pub mod identity_file;
 mod issue;
 pub mod openssh;
 pub mod tbot;
+pub(crate) mod tls;
 pub mod tsh;
 
 pub use issue::{HostRequest, UserRequest, Validity};
+use tls::TlsAuthority;
 
 /// The kinds of key that clusters of different ages use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,13 +70,14 @@ pub struct Credential {
     pub certificate: Certificate,
 }
 
-/// The two authorities of one cluster.
+/// The authorities of one cluster.
 #[derive(Clone, Debug)]
 pub struct Authority {
     cluster: String,
     kind: KeyKind,
     user_ca: PrivateKey,
     host_ca: PrivateKey,
+    tls: TlsAuthority,
     signing: Signing,
 }
 
@@ -96,6 +99,7 @@ impl Authority {
             kind,
             user_ca: kind.generate()?,
             host_ca: kind.generate()?,
+            tls: TlsAuthority::new(cluster)?,
             signing: Signing::Sha2,
         })
     }
@@ -126,7 +130,12 @@ impl Authority {
         self.host_ca.public_key()
     }
 
-    /// Replaces both authorities, as a completed CA rotation does. Nothing that
+    /// The authority for TLS.
+    pub(crate) fn tls(&self) -> &TlsAuthority {
+        &self.tls
+    }
+
+    /// Replaces all authorities, as a completed CA rotation does. Nothing that
     /// was issued before is trusted after.
     ///
     /// # Errors
@@ -143,6 +152,7 @@ impl Authority {
     /// When the system has no randomness to give.
     pub fn replace_host_ca(&mut self) -> Result<()> {
         self.host_ca = self.kind.generate()?;
+        self.tls = TlsAuthority::new(&self.cluster)?;
         Ok(())
     }
 
@@ -217,7 +227,7 @@ impl Authority {
         Ok(Credential { key, certificate })
     }
 
-    /// Writes both authorities into `folder`, created when missing.
+    /// Writes the authorities into `folder`, created when missing.
     ///
     /// # Errors
     /// When the folder cannot be written.
@@ -228,7 +238,8 @@ impl Authority {
         write_key(&folder.join("host_ca"), &self.host_ca)?;
         let line = |key: &PublicKey| format!("{}\n", bare(key));
         write_public(&folder.join("user_ca.pub"), &line(self.user_ca()))?;
-        write_public(&folder.join("host_ca.pub"), &line(self.host_ca()))
+        write_public(&folder.join("host_ca.pub"), &line(self.host_ca()))?;
+        self.tls.save(folder)
     }
 
     /// Reads what [`Authority::save`] wrote.
@@ -253,6 +264,7 @@ impl Authority {
             kind,
             user_ca,
             host_ca: key("host_ca")?,
+            tls: TlsAuthority::load(folder)?,
             signing: Signing::Sha2,
         })
     }

@@ -71,6 +71,9 @@ pub struct Up {
     /// Round-trip time to add between clients and the proxy, in milliseconds
     #[arg(long, default_value_t = 0, value_name = "MS")]
     pub rtt: u64,
+    /// A proxy with one port for everything, SSH inside TLS, as Teleport has it since 8 where it is told to
+    #[arg(long)]
+    pub tls_routing: bool,
     /// Do without namespaces and a NAT, as it is without root anyway
     #[arg(long)]
     pub rootless: bool,

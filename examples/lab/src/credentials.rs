@@ -22,7 +22,7 @@ pub const CLUSTER: &str = "lab";
 const USER: &str = "alice";
 /// A login that no node has.
 const FOREIGN_LOGIN: &str = "somebody-else";
-/// The port of a web listener, which the lab does not have.
+/// The port of a web listener, which the lab has with TLS routing alone.
 const WEB_PORT: u16 = 3080;
 
 /// Where everything lies.
@@ -38,6 +38,8 @@ pub struct Account {
     pub login: String,
     /// Where clients reach the proxy.
     pub proxy: SocketAddr,
+    /// Whether SSH is inside TLS there.
+    pub tls_routing: bool,
 }
 
 impl Credentials {
@@ -112,7 +114,8 @@ impl Credentials {
         let host = account.proxy.ip().to_string();
         let profile = Profile {
             proxy_host: host.clone(),
-            web_port: WEB_PORT,
+            web_port: if account.tls_routing { account.proxy.port() } else { WEB_PORT },
+            tls_routing: account.tls_routing,
             ssh_proxy_addr: account.proxy.to_string(),
             layout: Layout::V7,
         };
@@ -167,7 +170,7 @@ mod tests {
         let credentials = Credentials::at(&folder);
         let authority = Authority::new(CLUSTER, KeyKind::Ed25519).expect("keys");
         let proxy = SocketAddr::from(([127, 0, 0, 1], 3023));
-        let account = Account { login: "root".to_owned(), proxy };
+        let account = Account { login: "root".to_owned(), proxy, tls_routing: false };
         let issue = |fault| credentials.apply(fault, &authority, &account).expect("writable");
         let key = || fs::read(credentials.openssh_key()).expect("a key");
         let certificate = || {

@@ -39,6 +39,9 @@ pub fn up(folder: &Folder, wanted: &Up, tell: impl Fn(&str)) -> Result<()> {
     if wanted.rootless {
         command.arg("--rootless");
     }
+    if wanted.tls_routing {
+        command.arg("--tls-routing");
+    }
     let daemon = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(append(&folder.log())?);
     let mut daemon = daemon.spawn().context("start the supervisor")?;
     let news = BufReader::new(daemon.stdout.take().context("its stdout was asked for")?);
@@ -76,6 +79,7 @@ pub fn supervise(folder: Folder, wanted: &Up) -> Result<()> {
         mode,
         nodes: wanted.nodes,
         rtt: Duration::from_millis(wanted.rtt),
+        tls_routing: wanted.tls_routing,
         face: Face::New,
         // `fault face old` must stay possible.
         keys: KeyKind::Rsa,

@@ -16,6 +16,8 @@ pub struct Environment<'a> {
     pub credentials: &'a Credentials,
     /// Where clients reach the proxy.
     pub proxy: SocketAddr,
+    /// Whether SSH is inside TLS there.
+    pub tls_routing: bool,
     /// The login at the nodes, and at the proxy.
     pub login: &'a str,
     /// The nodes' names, in order.
@@ -34,10 +36,14 @@ impl Environment<'_> {
         let own = self.folder.ssh_config();
         let files = self.credentials;
         let (host, port) = (self.proxy.ip(), self.proxy.port());
+        // What `tsh proxy ssh` does; ssh checks the proxy's key inside.
+        let tls =
+            "\n  ProxyCommand openssl s_client -quiet -alpn teleport-proxy-ssh -connect %h:%p 2>/dev/null";
+        let tls = if self.tls_routing { tls } else { "" };
         format!(
             "# Written by natssh-lab: stock ssh through the lab's stand-in proxy.
 Host {host}
-  Port {port}
+  Port {port}{tls}
 Host {nodes}
   ProxyCommand ssh -F {own} -s {host} proxy:%h:%p
 Host *
@@ -110,6 +116,7 @@ mod tests {
             folder: &folder,
             credentials: &credentials,
             proxy: SocketAddr::from(([127, 0, 0, 1], 40123)),
+            tls_routing: false,
             login: "root",
             nodes: &nodes,
             python: None,

@@ -49,6 +49,8 @@ pub struct Setup {
     pub authority: Authority,
     /// The age that it shows.
     pub face: Face,
+    /// Whether SSH is inside TLS where clients reach it.
+    pub tls_routing: bool,
     /// The nodes that the cluster knows.
     pub inventory: Vec<NodeName>,
     /// What an administrator has set.
@@ -146,6 +148,7 @@ impl Front {
             token: setup.token,
             authority: setup.authority,
             face: setup.face,
+            tls_routing: setup.tls_routing,
             public_names: Vec::new(),
             inventory: setup.inventory,
             policy: setup.policy,

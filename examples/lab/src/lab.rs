@@ -46,6 +46,7 @@ impl Options {
             nodes: 2,
             rtt: Duration::ZERO,
             face: Face::New,
+            tls_routing: false,
             keys: KeyKind::Rsa,
             program: program()?,
             keeper: Keeper::Program,

@@ -39,6 +39,7 @@ mod recording;
 mod request;
 mod stream;
 mod tally;
+mod tls;
 mod watchman;
 
 use listen::Shared;
@@ -104,8 +105,10 @@ impl Default for Policy {
 /// What a proxy is made of.
 #[derive(Debug)]
 pub struct Options {
-    /// Where clients come in: 3023 of a real one.
+    /// Where clients come in: 3023 of a real one, or its web listener with TLS routing.
     pub clients: TcpListener,
+    /// Whether SSH is inside TLS there: `proxy_listener_mode: multiplex`, from Teleport 8 on.
+    pub tls_routing: bool,
     /// Where nodes come in.
     pub tunnel: TcpListener,
     /// The secret that nodes show.
@@ -139,14 +142,17 @@ impl Proxy {
     /// # Errors
     /// When the face asks for RSA and the authority has none, or a listener is unusable.
     pub fn start(options: Options) -> Result<Self> {
-        let Options { clients, tunnel, token, authority, face, public_names, inventory, policy } = options;
+        let Options { clients, tls_routing, tunnel, token, authority, face, public_names, inventory, policy } =
+            options;
+        ensure!(!tls_routing || face == Face::New, "an old cluster knows no TLS routing");
         let client_address = clients.local_addr().context("the clients' listener")?;
         let tunnel_address = tunnel.local_addr().context("the tunnel's listener")?;
         let names: Vec<&str> = public_names.iter().map(String::as_str).collect();
         let host = authority.issue_host(&HostRequest::proxy(PROXY_UUID, "proxy", &names))?;
         let nodes = nodes::Nodes::new(token, inventory);
         let policy = watch::Sender::new(policy);
-        let identity = identity(&authority, host, face, &policy.borrow())?;
+        let tls = tls_routing.then(|| tls::Routing::new(&authority, PROXY_UUID, &names)).transpose()?;
+        let identity = identity(&authority, host, tls, face, &policy.borrow())?;
         let shared = Shared::new(identity, face, nodes, policy.subscribe());
         tracing::warn!(
             clients = %client_address,
@@ -209,7 +215,7 @@ impl Proxy {
     /// When no host certificate can be made of it.
     pub fn set_authority(&self, authority: &Authority, public_names: &[&str]) -> Result<()> {
         let host = authority.issue_host(&HostRequest::proxy(PROXY_UUID, "proxy", public_names))?;
-        self.set_host(authority, host)
+        self.set(authority, host, public_names)
     }
 
     /// Shows this host certificate from the next connection on: an expired one,
@@ -218,7 +224,13 @@ impl Proxy {
     /// # Errors
     /// When the face asks for RSA and the certificate has another key.
     pub fn set_host(&self, authority: &Authority, host: Credential) -> Result<()> {
-        let identity = identity(authority, host, self.shared.face, &self.policy.borrow())?;
+        self.set(authority, host, &[])
+    }
+
+    fn set(&self, authority: &Authority, host: Credential, public_names: &[&str]) -> Result<()> {
+        let routing = || tls::Routing::new(authority, PROXY_UUID, public_names);
+        let tls = self.shared.has_tls_routing().then(routing).transpose()?;
+        let identity = identity(authority, host, tls, self.shared.face, &self.policy.borrow())?;
         self.shared.renew(|current| *current = identity);
         Ok(())
     }
@@ -266,6 +278,7 @@ const PROXY_UUID: &str = "5f1c0de0-0000-4000-8000-00000000ab1e";
 fn identity(
     authority: &Authority,
     host: Credential,
+    tls: Option<tls::Routing>,
     face: Face,
     policy: &Policy,
 ) -> Result<listen::Identity> {
@@ -274,5 +287,5 @@ fn identity(
         "an old cluster knows RSA alone; its authority has keys of kind {:?}",
         authority.kind()
     );
-    Ok(listen::Identity::new(authority, host, face, policy.keepalive))
+    Ok(listen::Identity::new(authority, host, tls, face, policy.keepalive))
 }

@@ -39,6 +39,8 @@ pub struct Options {
     pub rtt: Duration,
     /// The age that the proxy shows at first.
     pub face: Face,
+    /// Whether SSH is inside TLS where clients reach the proxy.
+    pub tls_routing: bool,
     /// The kind of key that the cluster uses; an old face needs RSA.
     pub keys: KeyKind,
     /// The `natssh-lab` program, for the nodes' processes.

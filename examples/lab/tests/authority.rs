@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use natssh_lab::ca::tsh::{Layout, Profile};
-use natssh_lab::ca::{Authority, HostRequest, KeyKind, UserRequest, identity_file, openssh, tbot, tsh};
+use natssh_lab::ca::{Authority, HostRequest, KeyKind, UserRequest, openssh, tbot, tsh};
 use ssh_key::{Certificate, PrivateKey, PublicKey};
 use tempfile::TempDir;
 
@@ -17,6 +17,7 @@ fn profile(layout: Layout) -> Profile {
         proxy_host: "proxy.example".into(),
         web_port: 3080,
         ssh_proxy_addr: "proxy.example:3023".into(),
+        tls_routing: false,
         layout,
     }
 }
@@ -160,13 +161,19 @@ fn an_identity_file_holds_key_certificate_and_authority() {
     let path = folder.path().join("identity");
     assert_eq!(mode(&path), 0o600);
     let text = fs::read_to_string(&path).unwrap();
-    assert_eq!(text, identity_file::text(&ca, &bot).unwrap());
     let (pem, rest) = text.split_once("-----END OPENSSH PRIVATE KEY-----\n").unwrap();
     PrivateKey::from_openssh(format!("{pem}-----END OPENSSH PRIVATE KEY-----\n")).unwrap();
-    let mut lines = rest.lines();
-    Certificate::from_openssh(lines.next().unwrap()).unwrap();
-    let ca_line = lines.next().unwrap().strip_prefix("@cert-authority *.poc ").unwrap();
+    Certificate::from_openssh(rest.lines().next().unwrap()).unwrap();
+    // The order of Teleport's own (api/identityfile): the user's for TLS, the authority for SSH, the one for TLS.
+    let begins = |line: &&str| line.starts_with("-----BEGIN") || line.starts_with('@');
+    let parts: Vec<_> = rest.lines().filter(begins).collect();
+    let ["-----BEGIN CERTIFICATE-----", ca_line, "-----BEGIN CERTIFICATE-----"] = parts[..] else {
+        panic!("{parts:?}")
+    };
+    let ca_line = ca_line.strip_prefix("@cert-authority *.poc ").unwrap();
     assert_eq!(PublicKey::from_openssh(ca_line).unwrap().key_data(), ca.host_ca().key_data());
+    let tls = fs::read_to_string(folder.path().join("teleport-host-ca.crt")).unwrap();
+    assert!(text.ends_with(&tls), "{text}");
     assert!(folder.path().join("key-cert.pub").exists());
 }
 

@@ -143,6 +143,7 @@ impl Lab {
 
 fn start_proxy(authority: &Authority, face: Face, clients: TcpListener, tunnel: TcpListener) -> Proxy {
     Proxy::start(Options {
+        tls_routing: false,
         clients,
         tunnel,
         token: "lab-token".into(),

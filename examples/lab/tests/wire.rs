@@ -50,6 +50,7 @@ impl Cluster {
         };
         let authority = Authority::new("poc", kind).unwrap();
         let proxy = Proxy::start(Options {
+            tls_routing: false,
             clients: loopback().await,
             tunnel: loopback().await,
             token: "lab-token".into(),

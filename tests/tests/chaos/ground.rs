@@ -9,12 +9,12 @@ use natssh_lab::relay::{self, Relay};
 use natssh_lab::state::write_private;
 use natssh_tests::node::Listening;
 use natssh_tests::way::Way;
-use natssh_tests::{Plan, Running, Said, World};
+use natssh_tests::{Running, Said, World};
 use tokio::net::TcpListener;
 
 /// Whether natssh itself speaks SSH on the path that is broken, and with an identity.
 pub(crate) fn has_trunks(way: Way) -> bool {
-    matches!(way, Way::Teleport | Way::Bastion | Way::Chain)
+    matches!(way, Way::Teleport | Way::Tls | Way::Bastion | Way::Chain)
 }
 
 /// The ground of one column of the table.
@@ -27,14 +27,14 @@ pub(crate) struct Ground {
 
 impl Ground {
     pub(crate) fn new(way: Way) -> Self {
-        let mut plan = Plan::new().nodes(1).without_broker();
-        if way == Way::Teleport {
+        let mut plan = way.plan().nodes(1).without_broker();
+        if way.is_teleport() {
             plan = plan.relay().upstream(TERMS);
         }
         let world = plan.start();
         let (mut servers, mut own) = (Vec::new(), None);
         let node = lab_node(&world);
-        if way != Way::Teleport {
+        if !way.is_teleport() {
             let sshd = world.listening(&node);
             let at_node = sshd.address();
             servers.push(sshd);
@@ -140,7 +140,7 @@ fn config(world: &World, way: Way, node: SocketAddr, path: SocketAddr, servers: 
         Way::Command => format!(
             "[upstream.lab]\nkind = \"command\"\ncommand = \"socat - TCP:{path}\"\nconnect_timeout = \"4s\"\n"
         ),
-        Way::Direct | Way::Teleport => {
+        Way::Direct | Way::Teleport | Way::Tls => {
             at = path;
             "[upstream.lab]\nkind = \"direct\"\nconnect_timeout = \"4s\"\n".to_owned()
         }

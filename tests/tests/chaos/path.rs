@@ -6,7 +6,6 @@ use bytes::Bytes;
 use natssh_lab::Fault as LabFault;
 use natssh_lab::faults::ProxyFault;
 use natssh_lab::relay::{Spoil, Then};
-use natssh_tests::way::Way;
 use natssh_tests::{Running, Said};
 
 use crate::faults::Outcome;
@@ -36,7 +35,7 @@ pub(crate) fn says(ground: &Ground, bytes: &'static [u8]) -> Result<Outcome, Str
 
 /// The stand-in proxy has a process to end; the other servers are one for each connection.
 pub(crate) fn killed(ground: &Ground) -> Result<Outcome, String> {
-    if ground.way != Way::Teleport {
+    if !ground.way.is_teleport() {
         return spoilt(ground, 0, Then::End);
     }
     ground.world.fault(LabFault::Proxy(ProxyFault::Stop));

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 /// The port of a Teleport proxy's SSH listener, where none is written.
 pub const PROXY_PORT: u16 = 3023;
+/// The same with TLS routing, where it is the web listener's.
+const TLS_PORT: u16 = 443;
 /// The port of a bastion, where none is written.
 const BASTION_PORT: u16 = 22;
 
@@ -17,8 +19,12 @@ pub struct UpstreamTable {
     pub line: usize,
     /// `teleport`, `bastion`, `command` or `direct`.
     pub kind: Option<At<KindWord>>,
-    /// The proxy's SSH listener, or those of several.
+    /// The proxy's SSH listener, or those of several; with TLS routing its web listener.
     pub proxy: Option<At<Vec<NodeAddr>>>,
+    /// Whether SSH goes through the proxy's web listener.
+    pub tls_routing: Option<At<bool>>,
+    /// Files with more authorities for TLS routing.
+    pub tls_ca: Option<At<Vec<At<String>>>>,
     /// The ProxyCommand.
     pub command: Option<At<ProxyCommand>>,
     /// A bastion's address.
@@ -62,10 +68,14 @@ pub enum KindWord {
 
 impl UpstreamTable {
     pub(super) fn read(section: Section<'_>) -> Self {
+        let tls_routing = section.boolean("tls_routing");
+        let proxy_port = if tls_routing.as_ref().is_some_and(|at| at.value) { TLS_PORT } else { PROXY_PORT };
         let table = Self {
             line: section.line,
             kind: section.parsed("kind", KindWord::parse),
-            proxy: section.one_or_several("proxy", proxy_address),
+            proxy: section.one_or_several("proxy", |text| proxy_address(text, proxy_port)),
+            tls_routing,
+            tls_ca: section.list("tls_ca", path),
             command: section.parsed("command", proxy_command),
             host: section.parsed("host", |text| address(text, BASTION_PORT)),
             via: section.string("via"),
@@ -94,12 +104,14 @@ impl UpstreamTable {
 
     /// Every key that only some kinds know, with its line where it is written.
     #[must_use]
-    pub fn keys(&self) -> [(&'static str, Option<usize>); 12] {
+    pub fn keys(&self) -> [(&'static str, Option<usize>); 14] {
         fn line<T>(at: &Option<At<T>>) -> Option<usize> {
             at.as_ref().map(|at| at.line)
         }
         [
             ("proxy", line(&self.proxy)),
+            ("tls_routing", line(&self.tls_routing)),
+            ("tls_ca", line(&self.tls_ca)),
             ("command", line(&self.command)),
             ("host", line(&self.host)),
             ("via", line(&self.via)),
@@ -133,7 +145,7 @@ impl KindWord {
         let trunks =
             ["identity", "login", "known_hosts", "streams_per_trunk", "max_age", "keepalive"].contains(&key);
         match self {
-            Self::Teleport => trunks || ["proxy", "cluster"].contains(&key),
+            Self::Teleport => trunks || ["proxy", "tls_routing", "tls_ca", "cluster"].contains(&key),
             Self::Bastion => trunks || ["host", "via", "socket"].contains(&key),
             Self::Command => key == "command",
             Self::Direct => false,
@@ -161,13 +173,13 @@ impl KindWord {
 /// The words that are offered, for complaints.
 const KINDS: &str = "there is \"teleport\", \"bastion\", \"command\" and \"direct\"";
 
-fn proxy_address(text: &str) -> Result<NodeAddr, String> {
+fn proxy_address(text: &str, port: u16) -> Result<NodeAddr, String> {
     if text.contains("://") {
         return Err(format!(
-            "{text:?} is a URL; write the SSH address of the proxy, such as \"teleport.example.com:{PROXY_PORT}\""
+            "{text:?} is a URL; write the address of the proxy, such as \"teleport.example.com:{port}\""
         ));
     }
-    address(text, PROXY_PORT)
+    address(text, port)
 }
 
 /// `host`, `host:port`, `[v6]` or `[v6]:port`.

@@ -3,18 +3,26 @@
 use super::super::dialling::{advise, as_newest, identity_of};
 use super::super::trunks::Dialled;
 use super::super::trust;
+use super::tls;
+use crate::config::TlsRouting;
 use crate::dial::{Connected, Servers};
 use crate::failures::unix_now;
 use crate::identity::{Identity, Snapshot, Watched};
 use crate::ssh::host_key::{self, Expected, Names, Sha1};
 use crate::ssh::{Budget, Connection, Hello, HostCheck, Keeping, KeyOffer, Logins};
 use crate::target::Algorithms;
-use natssh_wire::{Failure, NodeAddr};
+use natssh_wire::{Failure, FailureKind, NodeAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
+
+/// Where Teleport's web listener is, unless somebody has moved it.
+const WEB_PORTS: [u16; 2] = [443, 3080];
 
 /// Dials one trunk.
 pub(super) struct Dialler {
@@ -22,6 +30,7 @@ pub(super) struct Dialler {
     pub(super) login: Option<String>,
     pub(super) cluster: Option<String>,
     pub(super) known_hosts: Vec<PathBuf>,
+    pub(super) tls: Option<TlsRouting>,
     pub(super) connect_timeout: Duration,
     pub(super) watched: Arc<Watched>,
     pub(super) logins: Logins,
@@ -53,11 +62,16 @@ impl Dialler {
             keeping: Keeping::Streams(self.budget.clone()),
         };
         let (peer, login) = (hello.peer.clone(), hello.login.clone());
-        let opened = Connection::open(stream, hello, self.servers.share_of(deadline)).await;
-        let connection = opened.map_err(|error| {
-            let failure = error.to_failure(&peer, &login);
+        let share = self.servers.share_of(deadline);
+        let opened = match self.line(stream, &server, identity, share).await {
+            Ok(line) => {
+                Connection::open(line, hello, share).await.map_err(|error| error.to_failure(&peer, &login))
+            }
+            Err(failure) => Err(failure),
+        };
+        let connection = opened.map_err(|failure| {
             self.servers.judge(&server, &failure);
-            advise(failure, identity)
+            advise(self.wants_tls(&server, failure), identity)
         })?;
         // Two booleans, RecordingProxy first; proxies before v7 do not know the
         // question, and there the refusal of the first stream tells.
@@ -66,6 +80,32 @@ impl Dialler {
             self.records.store(details.first().is_some_and(|byte| *byte != 0), Relaxed);
         }
         Ok(connection)
+    }
+
+    /// A web listener hangs up on whoever speaks SSH to it outside TLS, without a word.
+    fn wants_tls(&self, server: &NodeAddr, failure: Failure) -> Failure {
+        let broken_off = failure.kind == FailureKind::Unreachable;
+        if self.tls.is_none() && broken_off && WEB_PORTS.contains(&server.port) {
+            return failure
+                .hint("if that is the web listener: tls_routing = true beside proxy in natssh.toml");
+        }
+        failure
+    }
+
+    /// The way to its SSH listener.
+    async fn line(
+        &self,
+        stream: TcpStream,
+        server: &NodeAddr,
+        identity: &Identity,
+        deadline: Instant,
+    ) -> Result<Either<TcpStream, Box<TlsStream<TcpStream>>>, Failure> {
+        match &self.tls {
+            None => Ok(Either::Left(stream)),
+            Some(settings) => {
+                tls::connect(stream, server, settings, identity, deadline).await.map(Either::Right)
+            }
+        }
     }
 
     /// Trust in the proxy: what the identity brings, and files of the user's own.

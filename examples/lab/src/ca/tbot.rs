@@ -20,6 +20,7 @@ pub fn write(folder: &Path, proxy_host: &str, authority: &Authority, credential:
     let certificate = format!("{}\n", credential.certificate.to_openssh()?);
     write_public(&folder.join("key-cert.pub"), &certificate)?;
     write_secret(&folder.join("tlscert"), PLACEHOLDER)?;
+    write_public(&folder.join("teleport-host-ca.crt"), authority.tls().pem())?;
     write_public(&folder.join("known_hosts"), &authority.known_hosts(proxy_host))?;
     identity_file::write(&folder.join("identity"), authority, credential)
 }

@@ -26,8 +26,10 @@ pub enum Layout {
 pub struct Profile {
     /// The proxy's host name, which names the profile.
     pub proxy_host: String,
-    /// Port of the web listener; nothing in the lab answers there.
+    /// Port of the web listener, where the lab answers with TLS routing alone.
     pub web_port: u16,
+    /// Whether SSH goes through it.
+    pub tls_routing: bool,
     /// `host:port` of the SSH listener.
     pub ssh_proxy_addr: String,
     /// Which tsh writes it.
@@ -36,7 +38,7 @@ pub struct Profile {
 
 /// Writes or refreshes the folder `home`: files are rewritten in place, as tsh does.
 ///
-/// What belongs to TLS is a placeholder: nothing in the lab speaks it.
+/// The user's own key and certificate for TLS are placeholders: nothing in the lab asks for them.
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -61,7 +63,7 @@ pub fn write(home: &Path, profile: &Profile, authority: &Authority, credential: 
     if fs::read_to_string(&path).ok().as_ref() != Some(&known) {
         write_public(&path, &known)?;
     }
-    write_keys(&keys, profile.layout, authority.cluster(), credential)
+    write_keys(&keys, profile.layout, authority, credential)
 }
 
 /// Says which profile is the current one.
@@ -78,7 +80,8 @@ fn make_current(home: &Path, layout: Layout, host: &str, file: &str) -> Result<(
 
 /// Writes the user's own files in the order of that tsh's `AddKey`
 /// (lib/client/keystore.go): up to 6 the certificates come first, from 7 on the keys.
-fn write_keys(keys: &Path, layout: Layout, cluster: &str, credential: &Credential) -> Result<()> {
+fn write_keys(keys: &Path, layout: Layout, authority: &Authority, credential: &Credential) -> Result<()> {
+    let cluster = authority.cluster();
     let user = credential.certificate.key_id();
     let beside = |ending: &str| keys.join(format!("{user}{ending}"));
     let certificate = format!("{}\n", credential.certificate.to_openssh()?);
@@ -99,13 +102,13 @@ fn write_keys(keys: &Path, layout: Layout, cluster: &str, credential: &Credentia
                 write_secret(&beside(".key"), PLACEHOLDER)?;
                 write_secret(&beside(".crt"), PLACEHOLDER)?;
                 create_private(&keys.join("cas"))?;
-                write_secret(&keys.join(format!("cas/{cluster}.pem")), PLACEHOLDER)?;
+                write_secret(&keys.join(format!("cas/{cluster}.pem")), authority.tls().pem())?;
             }
             create_private(&beside("-ssh"))?;
             write_secret(&beside("-ssh").join(format!("{cluster}-cert.pub")), &certificate)?;
         }
     }
-    write_public(&keys.join("certs.pem"), PLACEHOLDER)
+    write_public(&keys.join("certs.pem"), authority.tls().pem())
 }
 
 /// Removes what `tsh logout` removes: the keys, not the profile.
@@ -122,18 +125,18 @@ pub fn logout(home: &Path) -> Result<()> {
     }
 }
 
-/// Stands where a certificate for TLS would be.
-pub(super) const PLACEHOLDER: &str =
-    "# placeholder: the lab's proxy speaks SSH alone, and issues nothing for TLS\n";
+/// Stands where a user's certificate for TLS would be.
+pub(super) const PLACEHOLDER: &str = "# placeholder: nothing in the lab asks a user for TLS\n";
 
 fn yaml(profile: &Profile, user: &str, cluster: &str) -> String {
-    let Profile { proxy_host, web_port, ssh_proxy_addr, .. } = profile;
+    let Profile { proxy_host, web_port, ssh_proxy_addr, tls_routing, .. } = profile;
     format!(
         "web_proxy_addr: {proxy_host}:{web_port}\n\
          ssh_proxy_addr: {ssh_proxy_addr}\n\
          user: {user}\n\
          cluster: {cluster}\n\
-         dir: \"\"\n"
+         dir: \"\"\n\
+         tls_routing_enabled: {tls_routing}\n"
     )
 }
 

@@ -14,16 +14,18 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tokio_util::either::Either;
 
 use super::connection::Connection;
 use super::nodes::Nodes;
 use super::tally::{Tally, count};
+use super::tls::Routing;
 use super::{Face, Policy, algorithms, watchman};
 use crate::ca::{Authority, Credential};
 
 /// A client that says nothing for so long is hung up on: the real listener is
 /// shared with other protocols, and waits to learn which one this is.
-const FIRST_WORD: Duration = Duration::from_secs(3);
+pub(super) const FIRST_WORD: Duration = Duration::from_secs(3);
 
 /// What every connection of a proxy shares.
 #[derive(Debug)]
@@ -42,14 +44,22 @@ pub(crate) struct Identity {
     pub(crate) cluster: Arc<str>,
     pub(crate) user_ca: Arc<KeyData>,
     config: Arc<Config>,
+    tls: Option<Routing>,
     host: Credential,
     face: Face,
 }
 
 impl Identity {
     /// The proxy of `authority`'s cluster, proving itself with `host`.
-    pub(crate) fn new(authority: &Authority, host: Credential, face: Face, keepalive: Duration) -> Self {
+    pub(crate) fn new(
+        authority: &Authority,
+        host: Credential,
+        tls: Option<Routing>,
+        face: Face,
+        keepalive: Duration,
+    ) -> Self {
         Self {
+            tls,
             cluster: authority.cluster().into(),
             user_ca: Arc::new(authority.user_ca().key_data().clone()),
             config: Arc::new(algorithms::config(face, &host, keepalive)),
@@ -84,6 +94,10 @@ impl Shared {
     /// Changes what the next connections see.
     pub(crate) fn renew(&self, change: impl FnOnce(&mut Identity)) {
         change(&mut self.identity.lock().unwrap_or_else(|e| e.into_inner()));
+    }
+
+    pub(crate) fn has_tls_routing(&self) -> bool {
+        self.identity().tls.is_some()
     }
 
     fn identity(&self) -> Identity {
@@ -153,14 +167,18 @@ pub(crate) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     count(&shared.tally.connections);
     let _ = stream.set_nodelay(true);
-    let mut first = [0; 4];
-    match timeout(FIRST_WORD, stream.peek(&mut first)).await {
-        Ok(Ok(n)) if n > 0 && b"SSH-".starts_with(&first[..n]) => {}
-        _ => return,
-    }
     let Some((stream, socket)) = twice(stream) else { return };
     let line = Line::open(&shared, socket);
     let identity = shared.identity();
+    let stream = match &identity.tls {
+        Some(routing) => match routing.accept(stream).await {
+            Ok(Some(stream)) => Either::Right(Box::new(stream)),
+            Ok(None) => return,
+            Err(error) => return tracing::debug!("a client did not get through TLS: {error}"),
+        },
+        None if speaks_ssh(&stream).await => Either::Left(stream),
+        None => return,
+    };
     let config = Arc::clone(&identity.config);
     let connection = Connection::new(Arc::clone(&shared), identity);
     let channels = connection.channels();
@@ -179,6 +197,15 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
             }
         }
         Err(error) => tracing::debug!("a client did not get far: {error}"),
+    }
+}
+
+/// Whether the client begins as one of SSH does, and in time.
+async fn speaks_ssh(stream: &TcpStream) -> bool {
+    let mut first = [0; 4];
+    match timeout(FIRST_WORD, stream.peek(&mut first)).await {
+        Ok(Ok(n)) => n > 0 && b"SSH-".starts_with(&first[..n]),
+        _ => false,
     }
 }
 

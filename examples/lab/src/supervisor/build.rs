@@ -48,6 +48,7 @@ impl Supervisor {
             token: random_hex(16),
             authority: authority.clone(),
             face: options.face,
+            tls_routing: options.tls_routing,
             inventory: names.clone(),
             policy: Policy::default(),
         })
@@ -55,7 +56,7 @@ impl Supervisor {
         progress(&format!("stand-in proxy on {} (not Teleport: for tests and demos)", front.clients()))?;
 
         let credentials = Credentials::at(folder);
-        let account = Account { login, proxy: front.clients() };
+        let account = Account { login, proxy: front.clients(), tls_routing: options.tls_routing };
         credentials.apply(CertFault::Replace, &authority, &account)?;
         let mut lab = Self {
             folder: folder.clone(),
@@ -155,6 +156,7 @@ impl Supervisor {
             folder: &self.folder,
             credentials: &self.credentials,
             proxy: self.front.clients(),
+            tls_routing: self.account.tls_routing,
             login: &self.account.login,
             nodes: &self.plan.nodes,
             python: self.plan.python.interpreter.as_ref(),

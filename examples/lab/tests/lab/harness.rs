@@ -25,8 +25,18 @@ impl Ground {
             Mode::Rootless => Options::rootless(&folder.path().join("lab")),
             Mode::Rooted => Options::rooted(&folder.path().join("lab")),
         };
-        let lab = Lab::up(options.expect("a short path")).expect("the lab comes up");
-        Self { lab, folder }
+        Self::of(options.expect("a short path"), folder)
+    }
+
+    /// Two rootless nodes behind a proxy whose SSH is inside TLS.
+    pub(crate) fn with_tls_routing() -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let options = Options::rootless(&folder.path().join("lab")).expect("a short path");
+        Self::of(Options { tls_routing: true, ..options }, folder)
+    }
+
+    fn of(options: Options, folder: TempDir) -> Self {
+        Self { lab: Lab::up(options).expect("the lab comes up"), folder }
     }
 
     /// A program with the lab's options for stock ssh.

@@ -2,7 +2,9 @@
 //! otherwise.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
 use std::time::Duration;
 
 use natssh_lab::state::Mode;
@@ -117,4 +119,26 @@ fn gives_terminals() -> bool {
     let mounts = fs::read_to_string("/proc/self/mounts").expect("the mount table");
     let with_group = |line: &str| line.contains(" /dev/pts devpts ") && line.contains("gid=5");
     rustix::process::geteuid().is_root() || mounts.lines().any(with_group)
+}
+
+#[test]
+fn with_tls_routing_ssh_is_inside_tls_and_the_web_beside_it() {
+    let ground = Ground::with_tls_routing();
+    // Through `openssl s_client`, which is nobody's of this project.
+    assert_eq!(ground.says("worker", "echo reached"), "reached");
+
+    let proxy = ground.lab.status().expect("a status").proxy;
+    let mut outside = TcpStream::connect(proxy).expect("it listens");
+    outside.write_all(b"SSH-2.0-anybody\r\n").expect("it takes a line");
+    let mut heard = Vec::new();
+    // A reset is as good a refusal as an end.
+    let _ = outside.read_to_end(&mut heard);
+    assert!(!heard.starts_with(b"SSH-"), "{heard:?}");
+
+    let mut web = Command::new("curl");
+    web.args(["-sk", "-o", "/dev/null", "-w", "%{http_code}", &format!("https://{proxy}/")]);
+    assert_eq!(String::from_utf8_lossy(&output(web).stdout), "404");
+    let mut unheard_of = Command::new("openssl");
+    unheard_of.args(["s_client", "-alpn", "unheard-of", "-connect", &proxy.to_string()]);
+    assert!(!output(unheard_of).status.success());
 }

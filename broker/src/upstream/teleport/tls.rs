@@ -1,0 +1,215 @@
+//! TLS routing: all protocols of a cluster on one port, told apart by what TLS asks for (Teleport 8 and later).
+//!
+//! The proxy shows its host certificate there, which the cluster's own authority signed, and not the one of its web
+//! pages; and it selects no protocol (lib/service/service.go, `setupALPNRouter`, 14). What is inside is its SSH
+//! listener, where both sides prove themselves as on a port of its own: TLS is only the way to it.
+
+use crate::config::TlsRouting;
+use crate::identity::Identity;
+use natssh_wire::{Failure, FailureKind, NodeAddr};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use tokio_rustls::rustls::client::{Resumption, WebPkiServerVerifier};
+use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::{
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore,
+    SignatureScheme,
+};
+
+/// What leads to the SSH listener (lib/srv/alpnproxy/common/protocols.go). The proxy takes the first of a list that it
+/// knows, so nothing may stand beside it.
+const PROTOCOL: &[u8] = b"teleport-proxy-ssh";
+
+/// A name that every proxy's certificate holds beside its public ones (lib/auth/auth.go, `DefaultDNSNamesForRole`).
+const ANY_PROXY: &str = "teleport.cluster.local";
+
+/// Shakes hands with a proxy over `stream`; its SSH listener is behind it.
+///
+/// # Errors
+/// `HostKey` where the certificate is not what the login knows, `Protocol` where no such proxy listens, `Timeout`.
+pub(super) async fn connect(
+    stream: TcpStream,
+    server: &NodeAddr,
+    settings: &TlsRouting,
+    identity: &Identity,
+    deadline: Instant,
+) -> Result<Box<TlsStream<TcpStream>>, Failure> {
+    let peer = format!("proxy {server}");
+    let roots = authorities(settings, identity).await;
+    if roots.is_empty() {
+        let text = format!(
+            "{peer} cannot be told from another: identity {} brings no authority for TLS, and none is named",
+            identity.name
+        );
+        return Err(Failure::new(FailureKind::Config, text)
+            .hint("tls_ca = [\"FILE\"] beside tls_routing in natssh.toml"));
+    }
+    let config = client(server, roots).map_err(|error| {
+        Failure::new(FailureKind::Internal, format!("{peer}: TLS cannot be set up: {error}"))
+            .hint("natssh status")
+    })?;
+    let name = name_of(server)?;
+    match timeout_at(deadline, TlsConnector::from(config).connect(name, stream)).await {
+        Ok(Ok(stream)) => Ok(Box::new(stream)),
+        Ok(Err(error)) => Err(in_words(&peer, server, &error, &identity.renew)),
+        Err(_) => {
+            let text = format!("{peer} did not answer during the TLS handshake");
+            Err(Failure::new(FailureKind::Timeout, text))
+        }
+    }
+}
+
+/// What the identity brings, and files of the user's own.
+async fn authorities(settings: &TlsRouting, identity: &Identity) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    // Of a certificate that cannot be an authority nobody else's can be.
+    roots.add_parsable_certificates(identity.tls_authorities.iter().cloned());
+    for path in &settings.authorities {
+        match read(path).await {
+            Ok(certificates) => drop(roots.add_parsable_certificates(certificates)),
+            Err(why) => tracing::warn!(path = %path.display(), %why, "authorities for TLS not read"),
+        }
+    }
+    roots
+}
+
+async fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let bytes = tokio::fs::read(path).await.map_err(|error| error.to_string())?;
+    CertificateDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().map_err(|error| error.to_string())
+}
+
+fn client(server: &NodeAddr, roots: RootCertStore) -> Result<Arc<ClientConfig>, Error> {
+    let provider = Arc::new(ring::default_provider());
+    let verifier = ProxyName {
+        by_name: WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+            .build()
+            .map_err(|error| Error::General(error.to_string()))?,
+        own: ServerName::try_from(server.host.clone()).ok(),
+    };
+    let mut config = ClientConfig::builder_with_provider(provider as Arc<CryptoProvider>)
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![PROTOCOL.to_vec()];
+    // A trunk is dialled once in hours.
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+/// The name that is asked for, by which a load balancer may tell clusters apart.
+fn name_of(server: &NodeAddr) -> Result<ServerName<'static>, Failure> {
+    ServerName::try_from(server.host.clone()).map_err(|_| {
+        let text = format!("proxy {server}: TLS knows no such name");
+        Failure::new(FailureKind::Config, text).hint("natssh config show")
+    })
+}
+
+/// Takes a certificate for the proxy's own name, or for any proxy of the cluster: where no public address was
+/// configured there is only the latter. That it is a proxy of this cluster is proved again by SSH.
+#[derive(Debug)]
+struct ProxyName {
+    by_name: Arc<WebPkiServerVerifier>,
+    own: Option<ServerName<'static>>,
+}
+
+impl ServerCertVerifier for ProxyName {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _asked_for: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let any = ServerName::try_from(ANY_PROXY).ok();
+        let verify = |name| self.by_name.verify_server_cert(end_entity, intermediates, name, ocsp, now);
+        let mut names = self.own.iter().chain(&any);
+        let first = names.next().map_or(Err(Error::NoCertificatesPresented), verify);
+        match (&first, names.next()) {
+            (Err(Error::InvalidCertificate(cause)), Some(other)) if is_of_another_name(cause) => {
+                // Of two refusals the one that speaks of the name people know.
+                verify(other).or(first)
+            }
+            _ => first,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.by_name.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.by_name.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.by_name.supported_verify_schemes()
+    }
+}
+
+fn is_of_another_name(cause: &CertificateError) -> bool {
+    matches!(cause, CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. })
+}
+
+/// Why there is no TLS with it; `renew` gets the user today's authorities.
+fn in_words(peer: &str, server: &NodeAddr, error: &io::Error, renew: &str) -> Failure {
+    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
+        let why = match error.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+                "the connection was closed by the other side".to_owned()
+            }
+            _ => error.to_string(),
+        };
+        return Failure::new(FailureKind::Unreachable, format!("{peer} broke off the TLS handshake: {why}"));
+    };
+    match tls {
+        Error::InvalidCertificate(cause) => {
+            let why = match cause {
+                CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                    "signed by none of your login's authorities: they have changed, or something in between ends TLS"
+                        .to_owned()
+                }
+                CertificateError::Expired | CertificateError::ExpiredContext { .. } => "that has expired".to_owned(),
+                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                    "that is not valid yet by this machine's clock".to_owned()
+                }
+                cause if is_of_another_name(cause) => format!("for other names than {}", server.host),
+                other => format!("that is of no use ({other})"),
+            };
+            let text = format!("{peer} shows a TLS certificate {why}");
+            Failure::new(FailureKind::HostKey, text).hint(renew)
+        }
+        Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
+            let text = format!("{peer} has TLS, and is no Teleport proxy with TLS routing");
+            Failure::new(FailureKind::Protocol, text)
+        }
+        Error::InvalidMessage(_) => {
+            let text =
+                format!("{peer} does not answer in TLS: with tls_routing the address is the web listener's");
+            Failure::new(FailureKind::Protocol, text)
+        }
+        other => Failure::new(FailureKind::Protocol, format!("{peer} broke off the TLS handshake: {other}")),
+    }
+}
+
+#[cfg(test)]
+mod tests;
