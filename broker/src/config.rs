@@ -118,6 +118,8 @@ pub enum Kind {
 pub struct TlsRouting {
     /// Files with authorities (PEM) that may have signed its certificate, besides those that the identity brings.
     pub authorities: Vec<PathBuf>,
+    /// Whether something in between ends TLS, so that HTTP has to make a tunnel first.
+    pub upgrade: bool,
 }
 
 /// What a bastion has that others have not.

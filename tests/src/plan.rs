@@ -6,7 +6,7 @@ use std::time::Duration;
 use natssh_lab::account;
 use natssh_lab::ca::KeyKind;
 use natssh_lab::credentials::Credentials;
-use natssh_lab::proxy::Face;
+use natssh_lab::proxy::{Face, TlsRouting};
 use natssh_lab::relay;
 use natssh_lab::state::{Folder, Mode};
 use natssh_lab::{Lab, Options};
@@ -25,7 +25,7 @@ pub struct Plan {
     nodes: usize,
     rtt: Duration,
     face: Face,
-    tls_routing: bool,
+    tls_routing: TlsRouting,
     keys: Option<KeyKind>,
     relay: bool,
     broker: bool,
@@ -48,7 +48,7 @@ impl Plan {
             nodes: 2,
             rtt: Duration::ZERO,
             face: Face::New,
-            tls_routing: false,
+            tls_routing: TlsRouting::Off,
             keys: None,
             relay: false,
             broker: true,
@@ -88,8 +88,14 @@ impl Plan {
 
     /// A proxy with one port for everything, SSH inside TLS.
     #[must_use]
-    pub fn tls_routing(mut self) -> Self {
-        self.tls_routing = true;
+    pub fn tls_routing(self) -> Self {
+        self.behind(TlsRouting::On)
+    }
+
+    /// A proxy behind this.
+    #[must_use]
+    pub fn behind(mut self, tls_routing: TlsRouting) -> Self {
+        self.tls_routing = tls_routing;
         self
     }
 
@@ -169,7 +175,14 @@ impl Plan {
         let address = relay.as_ref().map_or(proxy, natssh_lab::relay::Relay::address);
         let credentials = Credentials::at(&folder);
         let identity = self.identity.map_or_else(|| "tsh = true".to_owned(), |lines| lines(&credentials));
-        let tls = if self.tls_routing { "tls_routing = true\n" } else { "" };
+        let tls = match self.tls_routing {
+            TlsRouting::Off => String::new(),
+            TlsRouting::On => "tls_routing = true\n".to_owned(),
+            TlsRouting::WebSocket | TlsRouting::Frames => format!(
+                "tls_routing = true\nconnection_upgrade = true\ntls_ca = [{:?}]\n",
+                credentials.web_certificate()
+            ),
+        };
         let config = format!(
             "default = \"lab\"\n\n[upstream.lab]\nkind = \"teleport\"\nproxy = \"{address}\"\n\
              identity = \"me\"\n{tls}{}\n\n[identity.me]\n{identity}\n\n{}\n",

@@ -12,6 +12,7 @@ use natssh_lab::credentials::{Account, Credentials};
 use natssh_lab::faults::CertFault;
 use natssh_lab::node::AgentFile;
 use natssh_lab::processes::{Process, trees};
+use natssh_lab::proxy::TlsRouting;
 use natssh_lab::relay::Relay;
 use natssh_lab::state::write_private;
 use natssh_lab::{Fault, Lab};
@@ -38,7 +39,7 @@ pub(crate) struct Parts {
     pub(crate) relay: Option<Relay>,
     pub(crate) credentials: Credentials,
     pub(crate) login: String,
-    pub(crate) tls_routing: bool,
+    pub(crate) tls_routing: TlsRouting,
 }
 
 /// The ground of one story. Dropping it ends all that it started.
@@ -51,7 +52,7 @@ pub struct World {
     /// What the user logs in with, in every form.
     pub credentials: Credentials,
     relay: Option<Relay>,
-    tls_routing: bool,
+    tls_routing: TlsRouting,
     /// The nodes, the proxy, the authority.
     pub lab: Lab,
     runtime: Option<Runtime>,

@@ -6,7 +6,7 @@ use natssh_lab::agent::Target;
 use natssh_lab::ca::{Authority, Credential, HostRequest, KeyKind, UserRequest, Validity};
 use natssh_lab::faults::{CertFault, HostCaFault};
 use natssh_lab::node::AgentFile;
-use natssh_lab::proxy::{Face, Options, Policy, Proxy};
+use natssh_lab::proxy::{Face, Options, Policy, Proxy, TlsRouting};
 use natssh_tests::node::Listening;
 use natssh_tests::{Plan, Said, World, need, run};
 use natssh_wire::FailureKind;
@@ -270,7 +270,7 @@ impl Cluster {
         let _inside = world.runtime().enter();
         let listen = |address| world.runtime().block_on(TcpListener::bind(address)).expect("a free port");
         let proxy = Proxy::start(Options {
-            tls_routing: false,
+            tls_routing: TlsRouting::Off,
             clients: listen("0.0.0.0:0"),
             tunnel: listen("127.0.0.1:0"),
             token: "of nobody".into(),

@@ -11,7 +11,7 @@ use natssh_lab::Fault;
 use natssh_lab::ca::tsh::{Layout, Profile};
 use natssh_lab::ca::{Credential, KeyKind, UserRequest, Validity, openssh, tsh};
 use natssh_lab::faults::{CertFault, Switch};
-use natssh_lab::proxy::Face;
+use natssh_lab::proxy::{Face, TlsRouting};
 use natssh_tests::{Plan, Running, Said, World, door, need, run};
 use natssh_wire::status::IdentityState;
 
@@ -117,7 +117,7 @@ fn a_tsh_profile_of_any_age_opens_the_way() {
             proxy_host: "127.0.0.1".into(),
             web_port: 3080,
             ssh_proxy_addr: "127.0.0.1:3023".into(),
-            tls_routing: false,
+            tls_routing: TlsRouting::Off,
             layout,
         };
         let credential = issue(&world, KeyKind::Ed25519, Validity::ttl(Duration::from_secs(3600)));

@@ -3,7 +3,9 @@
 
 use natssh_lab::Fault;
 use natssh_lab::credentials::Credentials;
-use natssh_lab::faults::{CertFault, HostCaFault};
+use natssh_lab::faults::{CertFault, HostCaFault, ProxyFault};
+use natssh_lab::proxy::TlsRouting;
+use natssh_tests::bytes::{FEW, both_ways, checksum};
 use natssh_tests::{Plan, need, run};
 use std::fs;
 
@@ -98,4 +100,53 @@ fn who_forgot_to_write_it_is_told_what_to_write() {
         told.unreachable().contains("TLS handshake") || told.stderr.contains("does not answer in TLS"),
         "{told:?}"
     );
+}
+
+/// A balancer knows HTTP and nothing of ALPN; what leads through it depends on the proxy's age.
+#[test]
+fn a_load_balancer_that_ends_tls_is_passed_by_what_the_proxy_offers() {
+    need!("ssh");
+    for balanced in [TlsRouting::WebSocket, TlsRouting::Frames] {
+        let world = Plan::new().behind(balanced).start();
+        assert_eq!(run(world.ssh(&["worker", "echo", "here"])).ok(), "here\n", "{balanced:?}");
+        let sum = checksum(&world, FEW);
+        assert_eq!(both_ways(&world, "worker", FEW), (sum.clone(), sum), "{balanced:?}");
+        assert_eq!(world.upstream().dials_ok, 1);
+        // It is pinged all the while, and dialled again like any other.
+        world.fault(Fault::Proxy(ProxyFault::Cut));
+        run(world.ssh(&["worker", "true"])).ok();
+        world.until_upstream("the trunk is a new one", |upstream| upstream.dials_ok == 2);
+    }
+}
+
+#[test]
+fn a_load_balancer_that_nobody_vouches_for_or_nobody_told_of_is_told_from_a_proxy() {
+    let world = Plan::new().behind(TlsRouting::WebSocket).start();
+    let config = fs::read_to_string(world.config_path()).expect("our own file");
+    let told = |without: &[&str]| {
+        let lines: String = config
+            .lines()
+            .filter(|line| !without.iter().any(|key| line.starts_with(key)))
+            .map(|l| format!("{l}\n"))
+            .collect();
+        world.write_config(&lines);
+        run(world.natssh(&["broker", "reload"])).ok();
+        run(world.natssh(&["proxy", "worker", "22"])).unreachable().to_owned()
+    };
+    let unknown = told(&["tls_ca"]);
+    assert!(unknown.contains("the load balancer before proxy 127.0.0.1:"), "{unknown}");
+    assert!(unknown.contains("signed by none of the authorities that this machine trusts"), "{unknown}");
+    let untold = told(&["tls_ca", "connection_upgrade"]);
+    assert!(untold.contains("something in between ends TLS (connection_upgrade = true)"), "{untold}");
+}
+
+/// The machine's own authorities are looked up as by any program with OpenSSL's variables.
+#[test]
+fn a_tsh_login_behind_a_load_balancer_is_all_it_takes_too() {
+    need!("ssh");
+    let world = Plan::new().behind(TlsRouting::WebSocket).without_broker().start();
+    world.write_config("default = \"127.0.0.1\"\n");
+    let mut ssh = world.ssh(&["worker", "echo", "here"]);
+    ssh.env("SSL_CERT_FILE", world.credentials.web_certificate());
+    assert_eq!(run(ssh).ok(), "here\n");
 }

@@ -52,10 +52,16 @@ impl Checker<'_> {
                 self.complain(line, format!("{title}: {key} means nothing to {whom}"));
             }
         }
-        if let Some(at) =
-            table.tls_ca.as_ref().filter(|_| table.tls_routing.as_ref().is_none_or(|at| !at.value))
-        {
-            self.complain(at.line, format!("{title}: tls_ca means nothing without tls_routing = true"));
+        if table.tls_routing.as_ref().is_none_or(|at| !at.value) {
+            let of_tls = [
+                ("connection_upgrade", table.connection_upgrade.as_ref().map(|at| at.line)),
+                ("tls_ca", table.tls_ca.as_ref().map(|at| at.line)),
+            ];
+            for (key, line) in of_tls {
+                if let Some(line) = line.filter(|_| kind.value.knows(key)) {
+                    self.complain(line, format!("{title}: {key} means nothing without tls_routing = true"));
+                }
+            }
         }
         if kind.value.has_trunks() {
             self.identity_exists(&title, table.identity.as_ref());

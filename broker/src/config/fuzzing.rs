@@ -13,7 +13,7 @@ pub fn config(bytes: &[u8]) {
         name: "teleport.example.com".into(),
         proxy_host: "teleport.example.com".into(),
         ssh_proxy: NodeAddr { host: "teleport.example.com".into(), port: 3023 },
-        tls_routing: false,
+        tls_routing: None,
         cluster: "example".into(),
     };
     let known = Known {

@@ -3,7 +3,7 @@
 //! It reads and decides nothing. What cannot be read becomes a warning: someone
 //! whose file does without tsh must not be stopped by a broken profile.
 
-use super::{Environment, Kind, Settings};
+use super::{Environment, Kind, Settings, TlsRouting};
 use crate::identity::{Identity, tsh};
 use natssh_wire::NodeAddr;
 use std::collections::BTreeMap;
@@ -37,8 +37,8 @@ pub(super) struct TshProfile {
     pub(super) proxy_host: String,
     /// Its SSH listener, or its web listener where SSH goes through that.
     pub(super) ssh_proxy: NodeAddr,
-    /// Whether it does.
-    pub(super) tls_routing: bool,
+    /// How it does; none where it does not.
+    pub(super) tls_routing: Option<TlsRouting>,
     /// The cluster that was logged in to.
     pub(super) cluster: String,
 }
@@ -82,17 +82,14 @@ impl Known {
     fn take(&mut self, profile: &tsh::Profile) -> Option<TshProfile> {
         let address = &profile.ssh_proxy_addr;
         let name = &profile.name;
-        if profile.tls_routing_enabled && profile.conn_upgrade_required {
-            self.warnings.push(format!(
-                "tsh profile {name}: something before its proxy ends TLS, which needs a connection upgrade that natssh does not know; {address} may refuse it"
-            ));
-        }
         match NodeAddr::parse(address) {
             Ok(ssh_proxy) => Some(TshProfile {
                 name: name.clone(),
                 proxy_host: profile.proxy_host.clone(),
                 ssh_proxy,
-                tls_routing: profile.tls_routing_enabled,
+                tls_routing: profile
+                    .tls_routing_enabled
+                    .then(|| TlsRouting { upgrade: profile.conn_upgrade_required, ..TlsRouting::default() }),
                 cluster: profile.cluster.clone(),
             }),
             Err(error) => {

@@ -92,7 +92,10 @@ impl Resolver<'_> {
             (Some(KindWord::Teleport), Some(proxy), _) => {
                 let identity = value(table.identity.as_ref()).unwrap_or_else(|| self.only_identity());
                 let Some((proxy, others)) = proxy.value.split_first() else { return common };
-                let authorities = table.tls_ca.as_ref().map(paths).unwrap_or_default();
+                let tls = TlsRouting {
+                    authorities: table.tls_ca.as_ref().map(paths).unwrap_or_default(),
+                    upgrade: value(table.connection_upgrade.as_ref()).unwrap_or(false),
+                };
                 let routed = value(table.tls_routing.as_ref()).unwrap_or(false);
                 Upstream {
                     cluster: value(table.cluster.as_ref()).or_else(|| self.cluster_of(&identity)),
@@ -101,7 +104,7 @@ impl Resolver<'_> {
                     kind: Kind::Teleport {
                         proxy: proxy.clone(),
                         others: others.to_vec(),
-                        tls: routed.then_some(TlsRouting { authorities }),
+                        tls: routed.then_some(tls),
                     },
                     ..common
                 }
@@ -282,7 +285,7 @@ fn of_profile(profile: &TshProfile) -> Upstream {
         kind: Kind::Teleport {
             proxy: profile.ssh_proxy.clone(),
             others: Vec::new(),
-            tls: profile.tls_routing.then(TlsRouting::default),
+            tls: profile.tls_routing.clone(),
         },
         ..Upstream::direct(&profile.name)
     }

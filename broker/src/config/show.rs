@@ -77,6 +77,10 @@ fn show_upstream(page: &mut String, upstream: &Upstream, table: Option<&Upstream
             if let Some(tls) = tls {
                 let written = table.and_then(|t| t.tls_routing.as_ref());
                 entry(page, "tls_routing", "true", &origin(written, unwritten));
+                if tls.upgrade {
+                    let written = table.and_then(|t| t.connection_upgrade.as_ref());
+                    entry(page, "connection_upgrade", "true", &origin(written, unwritten));
+                }
                 if !tls.authorities.is_empty() {
                     let written = table.and_then(|t| t.tls_ca.as_ref());
                     entry(

@@ -12,7 +12,7 @@ fn profile() -> TshProfile {
         name: "teleport.example.com".into(),
         proxy_host: "teleport.example.com".into(),
         ssh_proxy: NodeAddr { host: "ssh.example.com".into(), port: 3023 },
-        tls_routing: false,
+        tls_routing: None,
         cluster: "example".into(),
     }
 }
@@ -89,7 +89,7 @@ fn three_profiles() -> Known {
         name: name.into(),
         proxy_host: name.into(),
         ssh_proxy: NodeAddr { host: name.into(), port: 3023 },
-        tls_routing: false,
+        tls_routing: None,
         cluster: cluster.into(),
     };
     let others = vec![other("a.example.org", "elsewhere"), other("b.example.org", "example")];
@@ -281,17 +281,25 @@ fn with_tls_routing_a_proxy_is_the_web_listener() {
         let Kind::Teleport { proxy, tls, .. } = upstream.kind else { panic!("a Teleport proxy") };
         (proxy.port, tls)
     };
-    let authorities =
-        |files: &[&str]| Some(TlsRouting { authorities: files.iter().map(PathBuf::from).collect() });
+    let authorities = |files: &[&str]| {
+        Some(TlsRouting { authorities: files.iter().map(PathBuf::from).collect(), upgrade: false })
+    };
     assert_eq!(read(""), (3023, None));
     assert_eq!(read("tls_routing = false"), (3023, None));
     assert_eq!(read("tls_routing = true"), (443, authorities(&[])));
     let named = "tls_routing = true\ntls_ca = [\"~/ca.pem\", \"/etc/ca.pem\"]";
     assert_eq!(read(named), (443, authorities(&["/home/me/ca.pem", "/etc/ca.pem"])));
 
+    let upgraded = read("tls_routing = true\nconnection_upgrade = true").1;
+    assert!(upgraded.is_some_and(|tls| tls.upgrade));
+
     let wrong = |text: &str| checked(Path::new(PATH), text, &[]).expect_err("a complaint").to_string();
     for (lines, words) in [
         ("tls_ca = [\"/etc/ca.pem\"]", ":4: [upstream.a]: tls_ca means nothing without tls_routing = true"),
+        (
+            "connection_upgrade = true\ntls_routing = false",
+            ":4: [upstream.a]: connection_upgrade means nothing without tls_routing = true",
+        ),
         ("tls_routing = \"yes\"", ":4: [upstream.a]: tls_routing must be true or false, not a string"),
     ] {
         let told = wrong(&teleport(lines));
@@ -300,7 +308,7 @@ fn with_tls_routing_a_proxy_is_the_web_listener() {
     let told = wrong("[upstream.a]\nkind = \"bastion\"\nhost = \"b\"\ntls_routing = true");
     assert!(told.contains("tls_routing means nothing to a bastion"), "{told}");
 
-    let of_profile = TshProfile { tls_routing: true, ..profile() };
+    let of_profile = TshProfile { tls_routing: Some(TlsRouting::default()), ..profile() };
     let settings = resolve::resolve(None, &File::default(), &known(Some(of_profile)));
     let kind = &settings.upstreams["teleport.example.com"].kind;
     assert!(matches!(kind, Kind::Teleport { tls: Some(_), .. }), "{kind:?}");

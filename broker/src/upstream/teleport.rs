@@ -9,6 +9,7 @@ mod dial;
 pub(crate) mod fuzzing;
 pub(super) mod refusal;
 mod tls;
+mod upgrade;
 
 use super::sets::{Sets, Way, usable};
 use super::trunks::{Dial, dial_by};

@@ -1,7 +1,7 @@
 //! Which variables of a shell a broker keeps, and so do the programs that it starts.
 
 /// The environment that is kept, besides whole families of names: see [`is_kept`].
-const KEPT: [&str; 11] = [
+const KEPT: [&str; 13] = [
     "HOME",
     "USER",
     "LOGNAME",
@@ -12,6 +12,8 @@ const KEPT: [&str; 11] = [
     "TMPDIR",
     "TELEPORT_HOME",
     "SSH_AUTH_SOCK",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
     "RUST_LOG",
 ];
 

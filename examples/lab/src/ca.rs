@@ -135,6 +135,11 @@ impl Authority {
         &self.tls
     }
 
+    /// What the proxy's web pages, or a load balancer before it, show.
+    pub fn web_certificate(&self) -> &str {
+        self.tls.web_pem()
+    }
+
     /// Replaces all authorities, as a completed CA rotation does. Nothing that
     /// was issued before is trusted after.
     ///

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::faults::Fault;
+use crate::proxy::TlsRouting;
 
 /// Real nodes behind a NAT, reached through a stand-in for the Teleport proxy.
 /// For tests and demos: the proxy is not Teleport and guards nothing.
@@ -71,9 +72,10 @@ pub struct Up {
     /// Round-trip time to add between clients and the proxy, in milliseconds
     #[arg(long, default_value_t = 0, value_name = "MS")]
     pub rtt: u64,
-    /// A proxy with one port for everything, SSH inside TLS, as Teleport has it since 8 where it is told to
-    #[arg(long)]
-    pub tls_routing: bool,
+    /// A proxy with one port for everything, SSH inside TLS, as Teleport has it since 8 where it is told to;
+    /// with `=web-socket` or `=frames` behind a load balancer that ends TLS, which stock ssh cannot pass
+    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_value = "off", default_missing_value = "on")]
+    pub tls_routing: TlsRouting,
     /// Do without namespaces and a NAT, as it is without root anyway
     #[arg(long)]
     pub rootless: bool,

@@ -14,6 +14,7 @@ use crate::ca::tsh::{Layout, Profile};
 use crate::ca::{Authority, Credential, HostRequest, KeyKind, UserRequest, Validity, bare};
 use crate::ca::{identity_file, openssh, tbot, tsh};
 use crate::faults::CertFault;
+use crate::proxy::TlsRouting;
 use crate::state::{Folder, create_private, write_private};
 
 /// The cluster's name.
@@ -39,7 +40,7 @@ pub struct Account {
     /// Where clients reach the proxy.
     pub proxy: SocketAddr,
     /// Whether SSH is inside TLS there.
-    pub tls_routing: bool,
+    pub tls_routing: TlsRouting,
 }
 
 impl Credentials {
@@ -66,6 +67,11 @@ impl Credentials {
     /// A plain key; its certificate lies beside it.
     pub fn openssh_key(&self) -> PathBuf {
         self.folder.join("openssh/id_lab")
+    }
+
+    /// What the proxy's web pages, or a load balancer before it, show: it has signed itself.
+    pub fn web_certificate(&self) -> PathBuf {
+        self.folder.join("web.pem")
     }
 
     /// Names the host authority for every host.
@@ -114,12 +120,13 @@ impl Credentials {
         let host = account.proxy.ip().to_string();
         let profile = Profile {
             proxy_host: host.clone(),
-            web_port: if account.tls_routing { account.proxy.port() } else { WEB_PORT },
+            web_port: if account.tls_routing == TlsRouting::Off { WEB_PORT } else { account.proxy.port() },
             tls_routing: account.tls_routing,
             ssh_proxy_addr: account.proxy.to_string(),
             layout: Layout::V7,
         };
         create_private(&self.folder.join("openssh"))?;
+        write_private(&self.web_certificate(), authority.web_certificate())?;
         tsh::write(&self.tsh(), &profile, authority, credential)?;
         identity_file::write(&self.identity_file(), authority, credential)?;
         tbot::write(&self.tbot(), &host, authority, credential)?;
@@ -170,7 +177,7 @@ mod tests {
         let credentials = Credentials::at(&folder);
         let authority = Authority::new(CLUSTER, KeyKind::Ed25519).expect("keys");
         let proxy = SocketAddr::from(([127, 0, 0, 1], 3023));
-        let account = Account { login: "root".to_owned(), proxy, tls_routing: false };
+        let account = Account { login: "root".to_owned(), proxy, tls_routing: TlsRouting::Off };
         let issue = |fault| credentials.apply(fault, &authority, &account).expect("writable");
         let key = || fs::read(credentials.openssh_key()).expect("a key");
         let certificate = || {

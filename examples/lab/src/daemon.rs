@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum as _;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Builder;
 
@@ -39,8 +40,8 @@ pub fn up(folder: &Folder, wanted: &Up, tell: impl Fn(&str)) -> Result<()> {
     if wanted.rootless {
         command.arg("--rootless");
     }
-    if wanted.tls_routing {
-        command.arg("--tls-routing");
+    if let Some(word) = wanted.tls_routing.to_possible_value() {
+        command.arg(format!("--tls-routing={}", word.get_name()));
     }
     let daemon = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(append(&folder.log())?);
     let mut daemon = daemon.spawn().context("start the supervisor")?;

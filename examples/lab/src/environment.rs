@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::credentials::Credentials;
+use crate::proxy::TlsRouting;
 use crate::state::Folder;
 
 /// What these texts are made from.
@@ -17,7 +18,7 @@ pub struct Environment<'a> {
     /// Where clients reach the proxy.
     pub proxy: SocketAddr,
     /// Whether SSH is inside TLS there.
-    pub tls_routing: bool,
+    pub tls_routing: TlsRouting,
     /// The login at the nodes, and at the proxy.
     pub login: &'a str,
     /// The nodes' names, in order.
@@ -39,7 +40,7 @@ impl Environment<'_> {
         // What `tsh proxy ssh` does; ssh checks the proxy's key inside.
         let tls =
             "\n  ProxyCommand openssl s_client -quiet -alpn teleport-proxy-ssh -connect %h:%p 2>/dev/null";
-        let tls = if self.tls_routing { tls } else { "" };
+        let tls = if self.tls_routing == TlsRouting::On { tls } else { "" };
         format!(
             "# Written by natssh-lab: stock ssh through the lab's stand-in proxy.
 Host {host}
@@ -116,7 +117,7 @@ mod tests {
             folder: &folder,
             credentials: &credentials,
             proxy: SocketAddr::from(([127, 0, 0, 1], 40123)),
-            tls_routing: false,
+            tls_routing: TlsRouting::Off,
             login: "root",
             nodes: &nodes,
             python: None,

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::ca::Authority;
 use crate::control::ProxyState;
-use crate::proxy::{Counters, Face, NodeState, Options, Policy, Proxy};
+use crate::proxy::{Counters, Face, NodeState, Options, Policy, Proxy, TlsRouting};
 use crate::relay::{self, Relay};
 use crate::tunnel::NodeName;
 
@@ -50,7 +50,7 @@ pub struct Setup {
     /// The age that it shows.
     pub face: Face,
     /// Whether SSH is inside TLS where clients reach it.
-    pub tls_routing: bool,
+    pub tls_routing: TlsRouting,
     /// The nodes that the cluster knows.
     pub inventory: Vec<NodeName>,
     /// What an administrator has set.

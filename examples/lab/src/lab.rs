@@ -19,7 +19,7 @@ use crate::ca::{Authority, KeyKind};
 use crate::cleanup;
 use crate::control::{self, Reply, Request, Status, door::Door};
 use crate::faults::Fault;
-use crate::proxy::Face;
+use crate::proxy::{Face, TlsRouting};
 use crate::state::{Folder, Mode};
 use crate::supervisor::{Keeper, Options, Supervisor};
 use crate::tools;
@@ -46,7 +46,7 @@ impl Options {
             nodes: 2,
             rtt: Duration::ZERO,
             face: Face::New,
-            tls_routing: false,
+            tls_routing: TlsRouting::Off,
             keys: KeyKind::Rsa,
             program: program()?,
             keeper: Keeper::Program,

@@ -67,6 +67,27 @@ impl Face {
     }
 }
 
+/// What stands where clients come in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum TlsRouting {
+    /// The SSH listener.
+    #[default]
+    Off,
+    /// The web listener, which leads to the SSH one by what TLS asks for.
+    On,
+    /// A load balancer that ends TLS and knows HTTP alone, and behind it a proxy that offers WebSockets, as newer ones do.
+    WebSocket,
+    /// The same before an older proxy, which frames bytes in its own way.
+    Frames,
+}
+
+impl TlsRouting {
+    /// Whether TLS ends before the proxy.
+    pub fn is_balanced(self) -> bool {
+        matches!(self, Self::WebSocket | Self::Frames)
+    }
+}
+
 /// Where sessions are recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recording {
@@ -108,7 +129,7 @@ pub struct Options {
     /// Where clients come in: 3023 of a real one, or its web listener with TLS routing.
     pub clients: TcpListener,
     /// Whether SSH is inside TLS there: `proxy_listener_mode: multiplex`, from Teleport 8 on.
-    pub tls_routing: bool,
+    pub tls_routing: TlsRouting,
     /// Where nodes come in.
     pub tunnel: TcpListener,
     /// The secret that nodes show.
@@ -144,14 +165,14 @@ impl Proxy {
     pub fn start(options: Options) -> Result<Self> {
         let Options { clients, tls_routing, tunnel, token, authority, face, public_names, inventory, policy } =
             options;
-        ensure!(!tls_routing || face == Face::New, "an old cluster knows no TLS routing");
+        ensure!(tls_routing == TlsRouting::Off || face == Face::New, "an old cluster knows no TLS routing");
         let client_address = clients.local_addr().context("the clients' listener")?;
         let tunnel_address = tunnel.local_addr().context("the tunnel's listener")?;
         let names: Vec<&str> = public_names.iter().map(String::as_str).collect();
         let host = authority.issue_host(&HostRequest::proxy(PROXY_UUID, "proxy", &names))?;
         let nodes = nodes::Nodes::new(token, inventory);
         let policy = watch::Sender::new(policy);
-        let tls = tls_routing.then(|| tls::Routing::new(&authority, PROXY_UUID, &names)).transpose()?;
+        let tls = tls::Routing::new(tls_routing, &authority, PROXY_UUID, &names)?;
         let identity = identity(&authority, host, tls, face, &policy.borrow())?;
         let shared = Shared::new(identity, face, nodes, policy.subscribe());
         tracing::warn!(
@@ -228,8 +249,7 @@ impl Proxy {
     }
 
     fn set(&self, authority: &Authority, host: Credential, public_names: &[&str]) -> Result<()> {
-        let routing = || tls::Routing::new(authority, PROXY_UUID, public_names);
-        let tls = self.shared.has_tls_routing().then(routing).transpose()?;
+        let tls = tls::Routing::new(self.shared.tls_routing(), authority, PROXY_UUID, public_names)?;
         let identity = identity(authority, host, tls, self.shared.face, &self.policy.borrow())?;
         self.shared.renew(|current| *current = identity);
         Ok(())

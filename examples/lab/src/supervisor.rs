@@ -18,7 +18,7 @@ use crate::credentials::{Account, Credentials};
 use crate::front::Front;
 use crate::netns::{self, Choosing};
 use crate::node::Node;
-use crate::proxy::Face;
+use crate::proxy::{Face, TlsRouting};
 use crate::state::{Claim, Folder, Mode, Plan};
 use crate::tools;
 use crate::topology::MAX_NODES;
@@ -40,7 +40,7 @@ pub struct Options {
     /// The age that the proxy shows at first.
     pub face: Face,
     /// Whether SSH is inside TLS where clients reach the proxy.
-    pub tls_routing: bool,
+    pub tls_routing: TlsRouting,
     /// The kind of key that the cluster uses; an old face needs RSA.
     pub keys: KeyKind,
     /// The `natssh-lab` program, for the nodes' processes.

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use natssh_lab::ca::tsh::{Layout, Profile};
 use natssh_lab::ca::{Authority, HostRequest, KeyKind, UserRequest, openssh, tbot, tsh};
+use natssh_lab::proxy::TlsRouting;
 use ssh_key::{Certificate, PrivateKey, PublicKey};
 use tempfile::TempDir;
 
@@ -17,7 +18,7 @@ fn profile(layout: Layout) -> Profile {
         proxy_host: "proxy.example".into(),
         web_port: 3080,
         ssh_proxy_addr: "proxy.example:3023".into(),
-        tls_routing: false,
+        tls_routing: TlsRouting::Off,
         layout,
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use natssh_lab::agent::{self, NodeName, Target};
 use natssh_lab::ca::{Authority, Credential, HostRequest, KeyKind, UserRequest, Validity, openssh};
-use natssh_lab::proxy::{Face, Options, Policy, Proxy, Recording};
+use natssh_lab::proxy::{Face, Options, Policy, Proxy, Recording, TlsRouting};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpListener;
@@ -143,7 +143,7 @@ impl Lab {
 
 fn start_proxy(authority: &Authority, face: Face, clients: TcpListener, tunnel: TcpListener) -> Proxy {
     Proxy::start(Options {
-        tls_routing: false,
+        tls_routing: TlsRouting::Off,
         clients,
         tunnel,
         token: "lab-token".into(),

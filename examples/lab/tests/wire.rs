@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use natssh_lab::agent::{self, NodeName, Target};
 use natssh_lab::ca::{Authority, KeyKind, UserRequest};
-use natssh_lab::proxy::{Face, Options, Policy, Proxy};
+use natssh_lab::proxy::{Face, Options, Policy, Proxy, TlsRouting};
 use russh::client::{Config, Handle, Handler, connect};
 use russh::keys::PublicKeyOrCertificate;
 use russh::{Channel, ChannelMsg, Preferred, client};
@@ -50,7 +50,7 @@ impl Cluster {
         };
         let authority = Authority::new("poc", kind).unwrap();
         let proxy = Proxy::start(Options {
-            tls_routing: false,
+            tls_routing: TlsRouting::Off,
             clients: loopback().await,
             tunnel: loopback().await,
             token: "lab-token".into(),

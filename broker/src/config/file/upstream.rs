@@ -23,6 +23,8 @@ pub struct UpstreamTable {
     pub proxy: Option<At<Vec<NodeAddr>>>,
     /// Whether SSH goes through the proxy's web listener.
     pub tls_routing: Option<At<bool>>,
+    /// Whether a load balancer ends TLS before the proxy.
+    pub connection_upgrade: Option<At<bool>>,
     /// Files with more authorities for TLS routing.
     pub tls_ca: Option<At<Vec<At<String>>>>,
     /// The ProxyCommand.
@@ -75,6 +77,7 @@ impl UpstreamTable {
             kind: section.parsed("kind", KindWord::parse),
             proxy: section.one_or_several("proxy", |text| proxy_address(text, proxy_port)),
             tls_routing,
+            connection_upgrade: section.boolean("connection_upgrade"),
             tls_ca: section.list("tls_ca", path),
             command: section.parsed("command", proxy_command),
             host: section.parsed("host", |text| address(text, BASTION_PORT)),
@@ -104,13 +107,14 @@ impl UpstreamTable {
 
     /// Every key that only some kinds know, with its line where it is written.
     #[must_use]
-    pub fn keys(&self) -> [(&'static str, Option<usize>); 14] {
+    pub fn keys(&self) -> [(&'static str, Option<usize>); 15] {
         fn line<T>(at: &Option<At<T>>) -> Option<usize> {
             at.as_ref().map(|at| at.line)
         }
         [
             ("proxy", line(&self.proxy)),
             ("tls_routing", line(&self.tls_routing)),
+            ("connection_upgrade", line(&self.connection_upgrade)),
             ("tls_ca", line(&self.tls_ca)),
             ("command", line(&self.command)),
             ("host", line(&self.host)),
@@ -145,7 +149,9 @@ impl KindWord {
         let trunks =
             ["identity", "login", "known_hosts", "streams_per_trunk", "max_age", "keepalive"].contains(&key);
         match self {
-            Self::Teleport => trunks || ["proxy", "tls_routing", "tls_ca", "cluster"].contains(&key),
+            Self::Teleport => {
+                trunks || ["proxy", "tls_routing", "connection_upgrade", "tls_ca", "cluster"].contains(&key)
+            }
             Self::Bastion => trunks || ["host", "via", "socket"].contains(&key),
             Self::Command => key == "command",
             Self::Direct => false,

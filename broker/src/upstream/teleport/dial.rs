@@ -3,7 +3,7 @@
 use super::super::dialling::{advise, as_newest, identity_of};
 use super::super::trunks::Dialled;
 use super::super::trust;
-use super::tls;
+use super::tls::{self, Io};
 use crate::config::TlsRouting;
 use crate::dial::{Connected, Servers};
 use crate::failures::unix_now;
@@ -18,7 +18,6 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
 /// Where Teleport's web listener is, unless somebody has moved it.
@@ -99,7 +98,7 @@ impl Dialler {
         server: &NodeAddr,
         identity: &Identity,
         deadline: Instant,
-    ) -> Result<Either<TcpStream, Box<TlsStream<TcpStream>>>, Failure> {
+    ) -> Result<Either<TcpStream, Box<dyn Io>>, Failure> {
         match &self.tls {
             None => Ok(Either::Left(stream)),
             Some(settings) => {

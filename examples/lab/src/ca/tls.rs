@@ -13,6 +13,7 @@ use rcgen::{
 };
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::{write_public, write_secret};
@@ -20,11 +21,13 @@ use super::{write_public, write_secret};
 /// What every proxy is called beside its own names (lib/auth/auth.go, `DefaultDNSNamesForRole`, 14).
 const ANY_PROXY: [&str; 2] = ["*.teleport.cluster.local", "teleport.cluster.local"];
 
-/// An authority, as PEM.
+/// An authority, and what stands beside it on the web, as PEM.
 #[derive(Clone, Debug)]
 pub(crate) struct TlsAuthority {
     key: String,
     certificate: String,
+    web_key: String,
+    web_certificate: String,
 }
 
 impl TlsAuthority {
@@ -32,12 +35,29 @@ impl TlsAuthority {
     pub(crate) fn new(cluster: &str) -> Result<Self> {
         let key = KeyPair::generate().context("make a key for TLS")?;
         let certificate = params(cluster)?.self_signed(&key).context("sign the authority for TLS")?;
-        Ok(Self { key: key.serialize_pem(), certificate: certificate.pem() })
+        let web = rcgen::generate_simple_self_signed(["localhost", "127.0.0.1", "::1"].map(str::to_owned))?;
+        Ok(Self {
+            key: key.serialize_pem(),
+            certificate: certificate.pem(),
+            web_key: web.signing_key.serialize_pem(),
+            web_certificate: web.cert.pem(),
+        })
     }
 
     /// Its certificate: what `certs.pem` holds.
     pub(crate) fn pem(&self) -> &str {
         &self.certificate
+    }
+
+    /// What web pages and load balancers show: a certificate that has signed itself.
+    pub(crate) fn web_pem(&self) -> &str {
+        &self.web_certificate
+    }
+
+    /// What is served with it.
+    pub(crate) fn web_config(&self) -> Result<ServerConfig> {
+        let certificate = CertificateDer::from_pem_slice(self.web_certificate.as_bytes())?;
+        server(&KeyPair::from_pem(&self.web_key)?, certificate)
     }
 
     /// What a proxy of the cluster shows where TLS is asked for its SSH listener: its host certificate, and no protocol.
@@ -64,7 +84,9 @@ impl TlsAuthority {
     /// Writes it beside the other authorities.
     pub(super) fn save(&self, folder: &Path) -> Result<()> {
         write_secret(&folder.join("tls_ca.key"), &self.key)?;
-        write_public(&folder.join("tls_ca.pem"), &self.certificate)
+        write_public(&folder.join("tls_ca.pem"), &self.certificate)?;
+        write_secret(&folder.join("web.key"), &self.web_key)?;
+        write_public(&folder.join("web.pem"), &self.web_certificate)
     }
 
     /// Reads what `save` wrote.
@@ -73,14 +95,13 @@ impl TlsAuthority {
             let path = folder.join(name);
             fs::read_to_string(&path).with_context(|| format!("read the authority {}", path.display()))
         };
-        Ok(Self { key: read("tls_ca.key")?, certificate: read("tls_ca.pem")? })
+        Ok(Self {
+            key: read("tls_ca.key")?,
+            certificate: read("tls_ca.pem")?,
+            web_key: read("web.key")?,
+            web_certificate: read("web.pem")?,
+        })
     }
-}
-
-/// What the proxy shows browsers: a certificate of nobody's.
-pub(crate) fn web_config() -> Result<ServerConfig> {
-    let web = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
-    server(&web.signing_key, web.cert.der().clone())
 }
 
 /// A user's certificate for TLS, as it lies in an identity file. Nothing in the lab asks for it, so nobody has signed it.

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use crate::proxy::TlsRouting;
+
 use super::{Authority, Credential, bare, write_key, write_public, write_secret};
 
 /// Which tsh wrote the folder.
@@ -29,7 +31,7 @@ pub struct Profile {
     /// Port of the web listener, where the lab answers with TLS routing alone.
     pub web_port: u16,
     /// Whether SSH goes through it.
-    pub tls_routing: bool,
+    pub tls_routing: TlsRouting,
     /// `host:port` of the SSH listener.
     pub ssh_proxy_addr: String,
     /// Which tsh writes it.
@@ -136,7 +138,10 @@ fn yaml(profile: &Profile, user: &str, cluster: &str) -> String {
          user: {user}\n\
          cluster: {cluster}\n\
          dir: \"\"\n\
-         tls_routing_enabled: {tls_routing}\n"
+         tls_routing_enabled: {}\n\
+         tls_routing_conn_upgrade_required: {}\n",
+        *tls_routing != TlsRouting::Off,
+        tls_routing.is_balanced(),
     )
 }
 

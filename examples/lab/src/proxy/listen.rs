@@ -20,7 +20,7 @@ use super::connection::Connection;
 use super::nodes::Nodes;
 use super::tally::{Tally, count};
 use super::tls::Routing;
-use super::{Face, Policy, algorithms, watchman};
+use super::{Face, Policy, TlsRouting, algorithms, watchman};
 use crate::ca::{Authority, Credential};
 
 /// A client that says nothing for so long is hung up on: the real listener is
@@ -96,8 +96,8 @@ impl Shared {
         change(&mut self.identity.lock().unwrap_or_else(|e| e.into_inner()));
     }
 
-    pub(crate) fn has_tls_routing(&self) -> bool {
-        self.identity().tls.is_some()
+    pub(crate) fn tls_routing(&self) -> TlsRouting {
+        self.identity().tls.map_or(TlsRouting::Off, |routing| routing.kind())
     }
 
     fn identity(&self) -> Identity {
@@ -172,7 +172,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let identity = shared.identity();
     let stream = match &identity.tls {
         Some(routing) => match routing.accept(stream).await {
-            Ok(Some(stream)) => Either::Right(Box::new(stream)),
+            Ok(Some(stream)) => Either::Right(stream),
             Ok(None) => return,
             Err(error) => return tracing::debug!("a client did not get through TLS: {error}"),
         },

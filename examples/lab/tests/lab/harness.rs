@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use natssh_lab::proxy::TlsRouting;
 use natssh_lab::state::Mode;
 use natssh_lab::{Lab, Options};
 use tempfile::TempDir;
@@ -32,7 +33,7 @@ impl Ground {
     pub(crate) fn with_tls_routing() -> Self {
         let folder = TempDir::new().expect("a folder");
         let options = Options::rootless(&folder.path().join("lab")).expect("a short path");
-        Self::of(Options { tls_routing: true, ..options }, folder)
+        Self::of(Options { tls_routing: TlsRouting::On, ..options }, folder)
     }
 
     fn of(options: Options, folder: TempDir) -> Self {

@@ -138,7 +138,7 @@ async fn authorities_come_from_files_of_the_user_s_too_and_without_any_nobody_is
     let file = folder.path().join("ca.pem");
     std::fs::write(&file, &authority.pem).unwrap();
     let missing = PathBuf::from("/nowhere/ca.pem");
-    let settings = TlsRouting { authorities: vec![missing, file] };
+    let settings = TlsRouting { authorities: vec![missing, file], upgrade: false };
     let server = shaking(authority.sign(&["localhost"], |_| {})).await;
     assert_eq!(dial(&server, &settings, &identity).await.unwrap(), "localhost");
 }
