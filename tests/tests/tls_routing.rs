@@ -140,6 +140,21 @@ fn a_load_balancer_that_nobody_vouches_for_or_nobody_told_of_is_told_from_a_prox
     assert!(untold.contains("something in between ends TLS (connection_upgrade = true)"), "{untold}");
 }
 
+#[test]
+fn a_proxy_that_knows_no_upgrade_is_told_from_one_that_does() {
+    let world = Plan::new().tls_routing().start();
+    let asked = format!(
+        "tls_routing = true\nconnection_upgrade = true\ntls_ca = [{:?}]\n",
+        world.credentials.web_certificate()
+    );
+    let config = fs::read_to_string(world.config_path()).expect("our own file");
+    world.write_config(&config.replace("tls_routing = true\n", &asked));
+    run(world.natssh(&["broker", "reload"])).ok();
+    let told = run(world.natssh(&["proxy", "worker", "22"]));
+    let words = "gave no connection upgrade: it knows none (HTTP 404), as before Teleport 12";
+    assert!(told.unreachable().contains(words), "{told:?}");
+}
+
 /// The machine's own authorities are looked up as by any program with OpenSSL's variables.
 #[test]
 fn a_tsh_login_behind_a_load_balancer_is_all_it_takes_too() {

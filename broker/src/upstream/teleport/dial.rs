@@ -4,6 +4,7 @@ use super::super::dialling::{advise, as_newest, identity_of};
 use super::super::trunks::Dialled;
 use super::super::trust;
 use super::tls::{self, Io};
+use super::upgrade;
 use crate::config::TlsRouting;
 use crate::dial::{Connected, Servers};
 use crate::failures::unix_now;
@@ -99,12 +100,12 @@ impl Dialler {
         identity: &Identity,
         deadline: Instant,
     ) -> Result<Either<TcpStream, Box<dyn Io>>, Failure> {
-        match &self.tls {
-            None => Ok(Either::Left(stream)),
-            Some(settings) => {
-                tls::connect(stream, server, settings, identity, deadline).await.map(Either::Right)
-            }
-        }
+        let Some(settings) = &self.tls else { return Ok(Either::Left(stream)) };
+        let way: Box<dyn Io> = match settings.upgrade {
+            true => upgrade::tunnel(stream, server, settings, deadline).await?,
+            false => Box::new(stream),
+        };
+        tls::connect(way, server, settings, identity, deadline).await.map(Either::Right)
     }
 
     /// Trust in the proxy: what the identity brings, and files of the user's own.

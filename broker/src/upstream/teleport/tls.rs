@@ -4,7 +4,6 @@
 //! pages; and it selects no protocol (lib/service/service.go, `setupALPNRouter`, 14). What is inside is its SSH
 //! listener, where both sides prove themselves as on a port of its own: TLS is only the way to it.
 
-use super::upgrade;
 use crate::config::TlsRouting;
 use crate::identity::Identity;
 use natssh_wire::{Failure, FailureKind, NodeAddr};
@@ -38,12 +37,12 @@ pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// Shakes hands with a proxy over `stream`; its SSH listener is behind it.
+/// Shakes hands with a proxy over what leads to it; its SSH listener is behind it.
 ///
 /// # Errors
 /// `HostKey` where the certificate is not what the login knows, `Protocol` where no such proxy listens, `Timeout`.
 pub(super) async fn connect(
-    stream: TcpStream,
+    way: Box<dyn Io>,
     server: &NodeAddr,
     settings: &TlsRouting,
     identity: &Identity,
@@ -62,26 +61,20 @@ pub(super) async fn connect(
         );
         return Err(Failure::new(FailureKind::Config, text).hint(NAME_AUTHORITIES));
     }
-    let late = |part: &str| {
-        let text = format!("{} did not answer during the {part}", side.peer);
-        Failure::new(FailureKind::Timeout, text)
-    };
-    let below: Box<dyn Io> = match settings.upgrade {
-        false => Box::new(stream),
-        true => timeout_at(deadline, upgrade::tunnel(stream, server, settings))
-            .await
-            .map_err(|_| late("connection upgrade"))??,
-    };
     let config = to_proxy(server, roots).map_err(|error| side.cannot(&error))?;
-    let shake = TlsConnector::from(config).connect(name_of(server)?, below);
+    let shake = TlsConnector::from(config).connect(name_of(server)?, way);
     match timeout_at(deadline, shake).await {
         Ok(Ok(stream)) => Ok(Box::new(stream)),
         Ok(Err(error)) => Err(side.failed(server, &error)),
-        Err(_) => Err(late("TLS handshake")),
+        Err(_) => {
+            let text = format!("{} did not answer during the TLS handshake", side.peer);
+            Err(Failure::new(FailureKind::Timeout, text))
+        }
     }
 }
 
-/// The same with what ends TLS before the proxy: it is judged by the machine's own authorities, and speaks HTTP.
+/// The same with what ends TLS before the proxy: it is judged by the machine's own authorities, and speaks HTTP. The
+/// caller sees to the time.
 ///
 /// # Errors
 /// As [`connect`].
@@ -117,7 +110,7 @@ const NAME_AUTHORITIES: &str = "tls_ca = [\"FILE\"] beside tls_routing in natssh
 /// What the identity brings, and files of the user's own.
 async fn authorities(settings: &TlsRouting, identity: &Identity) -> RootCertStore {
     let mut roots = RootCertStore::empty();
-    // Of a certificate that cannot be an authority nobody else's can be.
+    // One that makes no sense is left out, like one that cannot be read.
     roots.add_parsable_certificates(identity.tls_authorities.iter().cloned());
     add_named(&mut roots, settings).await;
     roots

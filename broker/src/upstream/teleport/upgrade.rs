@@ -23,6 +23,7 @@ use sha1::{Digest as _, Sha1};
 use std::future::ready;
 use std::io;
 use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{self, Message};
@@ -40,12 +41,22 @@ const WEBSOCKET_GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// Asks for a tunnel to the proxy, through what answers at its address.
 ///
 /// # Errors
-/// `HostKey` where no authority of the machine's has signed what the balancer shows, `Protocol` where it offers no tunnel.
+/// `HostKey` where no authority of the machine's has signed what the balancer shows, `Protocol` where it offers no tunnel,
+/// `Timeout`.
 pub(super) async fn tunnel(
     stream: TcpStream,
     server: &NodeAddr,
     settings: &TlsRouting,
+    deadline: Instant,
 ) -> Result<Box<dyn Io>, Failure> {
+    let asked = timeout_at(deadline, ask(stream, server, settings)).await;
+    asked.unwrap_or_else(|_| {
+        let text = format!("proxy {server} did not answer during the connection upgrade");
+        Err(Failure::new(FailureKind::Timeout, text))
+    })
+}
+
+async fn ask(stream: TcpStream, server: &NodeAddr, settings: &TlsRouting) -> Result<Box<dyn Io>, Failure> {
     let outer = tls::connect_to_balancer(stream, server, settings).await?;
     let key = BASE64.encode(rand::random::<[u8; 16]>());
     let broken = |error: &dyn std::error::Error| {
@@ -180,6 +191,18 @@ mod tests {
             .iter()
             .map(|(name, value)| (hyper::header::HeaderName::from_static(name), value.parse().unwrap()))
             .collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_balancer_that_says_nothing_is_given_up_in_time() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let (server, settings) = (NodeAddr { host: "localhost".into(), port }, TlsRouting::default());
+        let deadline = Instant::now() + std::time::Duration::from_secs(5);
+        let failure = tunnel(stream, &server, &settings, deadline).await.err().unwrap();
+        assert_eq!((failure.kind, Instant::now()), (FailureKind::Timeout, deadline));
+        assert_eq!(failure.message, format!("proxy {server} did not answer during the connection upgrade"));
     }
 
     #[test]

@@ -89,7 +89,7 @@ async fn shaking(config: ServerConfig) -> NodeAddr {
 async fn dial(server: &NodeAddr, settings: &TlsRouting, identity: &Identity) -> Result<String, Failure> {
     let stream = TcpStream::connect(("127.0.0.1", server.port)).await.unwrap();
     let deadline = Instant::now() + Duration::from_secs(2);
-    let mut stream = connect(stream, server, settings, identity, deadline).await?;
+    let mut stream = connect(Box::new(stream), server, settings, identity, deadline).await?;
     let mut heard = String::new();
     stream.read_to_string(&mut heard).await.unwrap();
     Ok(heard)
