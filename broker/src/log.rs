@@ -6,8 +6,10 @@
 
 use std::path::Path;
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::{EnvFilter, fmt};
+use tracing_subscriber::prelude::*;
+use tracing_subscriber::{fmt, registry};
 
 /// One file a day, and so many days.
 const DAYS: usize = 7;
@@ -20,7 +22,8 @@ pub fn start(file: Option<&Path>) -> Result<(), String> {
     let words = std::env::var("NATSSH_LOG").unwrap_or_default();
     let words = if words.is_empty() { "info".into() } else { words };
     // The SSH library tells of each packet at its debug level.
-    let filter = EnvFilter::try_new(format!("russh=warn,{words}"))
+    let filter = format!("russh=warn,{words}")
+        .parse::<Targets>()
         .map_err(|error| format!("NATSSH_LOG={words:?} is no log filter: {error}"))?;
     match file {
         None => init(filter, std::io::stderr),
@@ -29,15 +32,14 @@ pub fn start(file: Option<&Path>) -> Result<(), String> {
     Ok(())
 }
 
-fn init(filter: EnvFilter, writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static) {
+fn init(filter: Targets, writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static) {
     // A line that cannot be written, because the disk is full, is lost. The library would say so with
     // eprintln!, which panics when that cannot be written either.
-    let quiet = fmt().log_internal_errors(false);
-    let builder = quiet.with_env_filter(filter).with_writer(writer).with_target(false);
+    let lines = fmt::layer().log_internal_errors(false).with_writer(writer).with_target(false);
     if std::env::var("NATSSH_LOG_FORMAT").is_ok_and(|format| format == "json") {
-        builder.json().init();
+        registry().with(lines.json()).with(filter).init();
     } else {
-        builder.with_ansi(false).init();
+        registry().with(lines.with_ansi(false)).with(filter).init();
     }
 }
 

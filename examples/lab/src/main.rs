@@ -12,13 +12,16 @@ use natssh_lab::node::{AgentFile, init};
 use natssh_lab::state::Folder;
 use natssh_lab::{agent, daemon, enter};
 use tokio::io::AsyncReadExt;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::prelude::*;
+use tracing_subscriber::{fmt, registry};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter =
-        EnvFilter::try_from_env("NATSSH_LAB_LOG").unwrap_or_else(|_| EnvFilter::new("warn,natssh_lab=info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stderr).init();
+    let own = || Targets::new().with_default(LevelFilter::WARN).with_target("natssh_lab", LevelFilter::INFO);
+    let wanted = std::env::var("NATSSH_LAB_LOG").ok().and_then(|words| words.parse().ok());
+    let lines = fmt::layer().with_ansi(false).with_writer(std::io::stderr);
+    registry().with(lines).with(wanted.unwrap_or_else(own)).init();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
