@@ -29,6 +29,9 @@ def measure() -> Iterator[Row]:
         yield from commands.far_away(lab, rounds=ROUNDS)
         yield from keys.echoes(lab, keys=101)
         yield from files.far(lab, rounds=3)
+    for rtt_ms in (0, 40):
+        with Lab(rtt_ms=rtt_ms, tls_routing=True) as lab:
+            yield from connections.inside_tls(lab, rounds=ROUNDS)
     with commands.Node() as node:
         yield from commands.on_loopback(node, rounds=ROUNDS)
         yield from commands.cold(node, rounds=ROUNDS)

@@ -119,6 +119,13 @@ def used(broker: list[int]) -> float:
     return ended.ru_utime + ended.ru_stime + sum(map(cpu_seconds, broker))
 
 
+def inside_tls(lab: Lab, rounds: int) -> list[Row]:
+    """A proxy with TLS routing. Its second ssh gets there by `openssl s_client`: tsh's own way is nothing that a build can fetch."""
+    natssh, nested = one_at_a_time(lab, [NATSSH, NESTED], CURVE25519, rounds)
+    far = f"{lab.rtt_ms} ms away" if lab.rtt_ms else "loopback"
+    return [Row(f"ssh NODE true, TLS routing, {far}", natssh, nested, "ms")]
+
+
 def large_answer(lab: Lab, rounds: int) -> list[Row]:
     """1 GiB from the node to /dev/null."""
     command = f"head -c {GIB} /dev/zero"

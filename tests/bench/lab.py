@@ -31,10 +31,11 @@ class Lab:
     user's own ssh, tsh or natssh is read.
     """
 
-    def __init__(self, rtt_ms: int = 0, rootless: bool = False, nodes: int = 2) -> None:
+    def __init__(self, rtt_ms: int = 0, rootless: bool = False, nodes: int = 2, tls_routing: bool = False) -> None:
         self.rtt_ms = rtt_ms
         self.count = nodes
         self.rootless = rootless
+        self.tls_routing = tls_routing
         self.folder = Path(tempfile.mkdtemp(prefix="natssh-bench."))
         home = self.folder / "home"
         home.mkdir()
@@ -47,6 +48,7 @@ class Lab:
     def __enter__(self) -> Lab:
         try:
             mode = ["--rootless"] if self.rootless else []
+            mode += ["--tls-routing"] if self.tls_routing else []
             self.run("natssh-lab", "up", "--nodes", str(self.count), "--rtt", str(self.rtt_ms), *mode)
             for line in self.run("natssh-lab", "env").splitlines():
                 name, _, value = line.removeprefix("export ").partition("=")

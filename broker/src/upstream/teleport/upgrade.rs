@@ -59,20 +59,31 @@ pub(super) async fn tunnel(
 async fn ask(stream: TcpStream, server: &NodeAddr, settings: &TlsRouting) -> Result<Box<dyn Io>, Failure> {
     let outer = tls::connect_to_balancer(stream, server, settings).await?;
     let key = BASE64.encode(rand::random::<[u8; 16]>());
-    let broken = |error: &dyn std::error::Error| {
-        let text = format!("proxy {server} broke off the connection upgrade: {error}");
+    let broken = |error: hyper::Error| {
+        let text = format!("proxy {server} broke off the connection upgrade: {}", in_words(&error));
         Failure::new(FailureKind::Unreachable, text)
     };
     let handshake = hyper::client::conn::http1::handshake(TokioIo::new(outer)).await;
-    let (mut sender, connection) = handshake.map_err(|error| broken(&error))?;
+    let (mut sender, connection) = handshake.map_err(broken)?;
     // It ends with the tunnel, which it becomes.
     tokio::spawn(connection.with_upgrades());
-    let request = request(server, &key).map_err(|error| broken(&error))?;
-    let answer = sender.send_request(request).await.map_err(|error| broken(&error))?;
+    let request = request(server, &key).map_err(|error| {
+        let text = format!("proxy {server} cannot be asked for a connection upgrade: {error}");
+        Failure::new(FailureKind::Config, text).hint("natssh config show")
+    })?;
+    let answer = sender.send_request(request).await.map_err(broken)?;
     let kind =
         Kind::of(answer.status(), answer.headers(), &key).map_err(|why| refused(server, &answer, &why))?;
-    let upgraded = hyper::upgrade::on(answer).await.map_err(|error| broken(&error))?;
+    let upgraded = hyper::upgrade::on(answer).await.map_err(broken)?;
     Ok(kind.over(upgraded).await)
+}
+
+/// The library has three names for a peer that hung up.
+fn in_words(error: &hyper::Error) -> String {
+    if error.is_canceled() || error.is_closed() || error.is_incomplete_message() {
+        return "the connection was closed by the other side".into();
+    }
+    error.to_string()
 }
 
 fn request(server: &NodeAddr, key: &str) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {

@@ -104,7 +104,8 @@ impl Routing {
                 Ok(Some(Box::new(stream)))
             }
             Some(Way::Web) => {
-                let mut stream = in_time(hello.into_stream(self.web.clone())).await?;
+                let mut stream = BufReader::new(in_time(hello.into_stream(self.web.clone())).await?);
+                in_time(head(&mut stream)).await?;
                 not_found(&mut stream).await?;
                 Ok(None)
             }
@@ -170,7 +171,7 @@ async fn in_time<T>(heard: impl Future<Output = io::Result<T>>) -> io::Result<T>
     timeout(FIRST_WORD, heard).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
-async fn head(stream: &mut BufReader<TlsStream<TcpStream>>) -> io::Result<String> {
+async fn head(stream: &mut BufReader<impl Io>) -> io::Result<String> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         if stream.read_line(&mut head).await? == 0 || head.len() > HEAD {
