@@ -61,7 +61,7 @@ pub(super) async fn connect(
         );
         return Err(Failure::new(FailureKind::Config, text).hint(NAME_AUTHORITIES));
     }
-    let config = to_proxy(server, roots).map_err(|error| side.cannot(&error))?;
+    let config = to_proxy(roots).map_err(|error| side.cannot(&error))?;
     let shake = TlsConnector::from(config).connect(name_of(server)?, way);
     match timeout_at(deadline, shake).await {
         Ok(Ok(stream)) => Ok(Box::new(stream)),
@@ -130,19 +130,13 @@ async fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     CertificateDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().map_err(|error| error.to_string())
 }
 
-fn to_proxy(server: &NodeAddr, roots: RootCertStore) -> Result<Arc<ClientConfig>, Error> {
-    let verifier = ProxyName {
-        by_name: WebPkiServerVerifier::builder_with_provider(
-            Arc::new(roots),
-            Arc::new(ring::default_provider()),
-        )
-        .build()
-        .map_err(|error| Error::General(error.to_string()))?,
-        own: ServerName::try_from(server.host.clone()).ok(),
-    };
+fn to_proxy(roots: RootCertStore) -> Result<Arc<ClientConfig>, Error> {
+    let provider = Arc::new(ring::default_provider());
+    let by_name = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    let by_name = by_name.map_err(|error| Error::General(error.to_string()))?;
     let mut config = with_provider()?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_custom_certificate_verifier(Arc::new(ProxyName(by_name)))
         .with_no_client_auth();
     config.alpn_protocols = vec![PROTOCOL.to_vec()];
     // A trunk is dialled once in hours.
@@ -166,30 +160,25 @@ fn name_of(server: &NodeAddr) -> Result<ServerName<'static>, Failure> {
 /// Takes a certificate for the proxy's own name, or for any proxy of the cluster: where no public address was
 /// configured there is only the latter. That it is a proxy of this cluster is proved again by SSH.
 #[derive(Debug)]
-struct ProxyName {
-    by_name: Arc<WebPkiServerVerifier>,
-    own: Option<ServerName<'static>>,
-}
+struct ProxyName(Arc<WebPkiServerVerifier>);
 
 impl ServerCertVerifier for ProxyName {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        _asked_for: &ServerName<'_>,
+        own: &ServerName<'_>,
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let any = ServerName::try_from(ANY_PROXY).ok();
-        let verify = |name| self.by_name.verify_server_cert(end_entity, intermediates, name, ocsp, now);
-        let mut names = self.own.iter().chain(&any);
-        let first = names.next().map_or(Err(Error::NoCertificatesPresented), verify);
-        match (&first, names.next()) {
-            (Err(Error::InvalidCertificate(cause)), Some(other)) if is_of_another_name(cause) => {
-                // Of two refusals the one that speaks of the name people know.
-                verify(other).or(first)
+        let verify = |name: &_| self.0.verify_server_cert(end_entity, intermediates, name, ocsp, now);
+        let by_own = verify(own);
+        match (&by_own, ServerName::try_from(ANY_PROXY)) {
+            // Of two refusals the one that speaks of the name people know.
+            (Err(Error::InvalidCertificate(cause)), Ok(any)) if is_of_another_name(cause) => {
+                verify(&any).or(by_own)
             }
-            _ => first,
+            _ => by_own,
         }
     }
 
@@ -199,7 +188,7 @@ impl ServerCertVerifier for ProxyName {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.by_name.verify_tls12_signature(message, certificate, signed)
+        self.0.verify_tls12_signature(message, certificate, signed)
     }
 
     fn verify_tls13_signature(
@@ -208,11 +197,11 @@ impl ServerCertVerifier for ProxyName {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.by_name.verify_tls13_signature(message, certificate, signed)
+        self.0.verify_tls13_signature(message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.by_name.supported_verify_schemes()
+        self.0.supported_verify_schemes()
     }
 }
 
