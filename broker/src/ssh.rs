@@ -43,3 +43,4 @@ pub use refuse::refuse;
 pub use refused_open::{Code, RefusedOpen};
 pub use shared::Ended;
 pub use signer::Signer;
+pub use words::{CLOSED, describe_io};

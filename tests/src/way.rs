@@ -11,9 +11,9 @@ use natssh_lab::Fault;
 use natssh_lab::ca::{HostRequest, openssh};
 use natssh_lab::faults::{NodeFault, ProxyFault};
 
+use crate::Plan;
 use crate::sshd::Sshd;
 use crate::world::World;
-use crate::{Plan, run};
 
 /// The nodes of every ground.
 pub const NODES: [&str; 2] = ["worker", "control-plane"];
@@ -171,16 +171,13 @@ impl Ground {
         }
     }
 
-    /// Has the broker read the configuration again, with `old` replaced by `new`.
+    /// As [`World::reconfigure`].
     ///
     /// # Panics
-    /// When `old` is not there, or the broker refuses.
+    /// As that.
     #[track_caller]
     pub fn reload(&self, old: &str, new: &str) {
-        let text = fs::read_to_string(self.world.config_path()).expect("our own file");
-        assert!(text.contains(old), "{text}");
-        self.world.write_config(&text.replace(old, new));
-        run(self.world.natssh(&["broker", "reload"])).ok();
+        self.world.reconfigure(old, new);
     }
 
     fn server(&self, node: &str) -> Option<&Mutex<Sshd>> {

@@ -202,6 +202,18 @@ Host *
         fs::write(self.config_path(), text).expect("our own folder");
     }
 
+    /// Has the broker read natssh.toml again, with `old` replaced by `new`.
+    ///
+    /// # Panics
+    /// When `old` is not there, or the broker refuses.
+    #[track_caller]
+    pub fn reconfigure(&self, old: &str, new: &str) {
+        let text = fs::read_to_string(self.config_path()).expect("our own file");
+        assert!(text.contains(old), "{text}");
+        self.write_config(&text.replace(old, new));
+        run(self.natssh(&["broker", "reload"])).ok();
+    }
+
     /// Starts `natssh-broker run`; returns when it answers.
     ///
     /// # Panics

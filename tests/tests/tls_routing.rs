@@ -58,9 +58,7 @@ fn a_plain_key_is_told_of_tls_by_a_file() {
         "tls_routing = true\ntls_ca = [{of_tsh:?}]\nknown_hosts = [{:?}]\n",
         world.credentials.known_hosts()
     );
-    let config = fs::read_to_string(world.config_path()).expect("our own file");
-    world.write_config(&config.replace("tls_routing = true\n", &own));
-    run(world.natssh(&["broker", "reload"])).ok();
+    world.reconfigure("tls_routing = true\n", &own);
     run(world.ssh(&["worker", "true"])).ok();
 }
 
@@ -76,8 +74,7 @@ fn after_the_authority_was_replaced_a_new_login_is_asked_for_and_is_enough() {
     assert!(world.why("worker").text().contains(words));
 
     world.fault(Fault::Cert(CertFault::Rotate));
-    let proxied = run(world.natssh(&["retry", "lab"]));
-    proxied.ok();
+    run(world.natssh(&["retry", "lab"])).ok();
     assert_eq!(world.upstream().trunks.len(), 1);
 }
 
@@ -85,9 +82,7 @@ fn after_the_authority_was_replaced_a_new_login_is_asked_for_and_is_enough() {
 fn who_forgot_to_write_it_is_told_what_to_write() {
     need!("ssh");
     let world = Plan::new().tls_routing().start();
-    let config = fs::read_to_string(world.config_path()).expect("our own file");
-    world.write_config(&config.replace("tls_routing = true\n", ""));
-    run(world.natssh(&["broker", "reload"])).ok();
+    world.reconfigure("tls_routing = true\n", "");
     let told = run(world.natssh(&["proxy", "worker", "22"]));
     assert!(
         told.unreachable().contains("a Teleport proxy with TLS routing needs tls_routing = true"),
@@ -147,9 +142,7 @@ fn a_proxy_that_knows_no_upgrade_is_told_from_one_that_does() {
         "tls_routing = true\nconnection_upgrade = true\ntls_ca = [{:?}]\n",
         world.credentials.web_certificate()
     );
-    let config = fs::read_to_string(world.config_path()).expect("our own file");
-    world.write_config(&config.replace("tls_routing = true\n", &asked));
-    run(world.natssh(&["broker", "reload"])).ok();
+    world.reconfigure("tls_routing = true\n", &asked);
     let told = run(world.natssh(&["proxy", "worker", "22"]));
     let words = "gave no connection upgrade: it knows none (HTTP 404), as before Teleport 12";
     assert!(told.unreachable().contains(words), "{told:?}");

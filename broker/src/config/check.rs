@@ -46,21 +46,14 @@ impl Checker<'_> {
                 format!("{title}: \"direct\" is the name of plain TCP; call this upstream otherwise"),
             );
         }
+        let routed = table.tls_routing.as_ref().is_some_and(|at| at.value);
         for (key, line) in table.keys() {
-            if let Some(line) = line.filter(|_| !kind.value.knows(key)) {
+            let Some(line) = line else { continue };
+            if !kind.value.knows(key) {
                 let whom = kind.value.in_words();
                 self.complain(line, format!("{title}: {key} means nothing to {whom}"));
-            }
-        }
-        if table.tls_routing.as_ref().is_none_or(|at| !at.value) {
-            let of_tls = [
-                ("connection_upgrade", table.connection_upgrade.as_ref().map(|at| at.line)),
-                ("tls_ca", table.tls_ca.as_ref().map(|at| at.line)),
-            ];
-            for (key, line) in of_tls {
-                if let Some(line) = line.filter(|_| kind.value.knows(key)) {
-                    self.complain(line, format!("{title}: {key} means nothing without tls_routing = true"));
-                }
+            } else if !routed && ["connection_upgrade", "tls_ca"].contains(&key) {
+                self.complain(line, format!("{title}: {key} means nothing without tls_routing = true"));
             }
         }
         if kind.value.has_trunks() {

@@ -92,20 +92,16 @@ impl Resolver<'_> {
             (Some(KindWord::Teleport), Some(proxy), _) => {
                 let identity = value(table.identity.as_ref()).unwrap_or_else(|| self.only_identity());
                 let Some((proxy, others)) = proxy.value.split_first() else { return common };
-                let tls = TlsRouting {
+                let routed = value(table.tls_routing.as_ref()).unwrap_or(false);
+                let tls = routed.then(|| TlsRouting {
                     authorities: table.tls_ca.as_ref().map(paths).unwrap_or_default(),
                     upgrade: value(table.connection_upgrade.as_ref()).unwrap_or(false),
-                };
-                let routed = value(table.tls_routing.as_ref()).unwrap_or(false);
+                });
                 Upstream {
                     cluster: value(table.cluster.as_ref()).or_else(|| self.cluster_of(&identity)),
                     identity: Some(identity),
                     handshakes: value(table.handshakes.as_ref()).unwrap_or(TELEPORT_HANDSHAKES) as usize,
-                    kind: Kind::Teleport {
-                        proxy: proxy.clone(),
-                        others: others.to_vec(),
-                        tls: routed.then_some(tls),
-                    },
+                    kind: Kind::Teleport { proxy: proxy.clone(), others: others.to_vec(), tls },
                     ..common
                 }
             }

@@ -2,18 +2,15 @@
 
 use super::shared::Shared;
 use natssh_wire::{Failure, FailureKind};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::sync::PoisonError;
 
 /// The library's errors in words that mean something to a person.
 pub(super) fn describe(error: &russh::Error) -> String {
     use russh::Error as E;
     match error {
-        E::Disconnect | E::HUP | E::SendError | E::RecvError => {
-            "the connection was closed by the other side".into()
-        }
-        E::IO(io) if is_closed(io.kind()) => "the connection was closed by the other side".into(),
-        E::IO(io) => io.to_string(),
+        E::Disconnect | E::HUP | E::SendError | E::RecvError => CLOSED.into(),
+        E::IO(io) => describe_io(io),
         E::KeepaliveTimeout => "the server stopped answering".into(),
         E::NoCommonAlgo { kind, theirs, .. } => {
             format!("no common {kind:?} algorithm; the server offers {}", theirs.join(", "))
@@ -23,9 +20,15 @@ pub(super) fn describe(error: &russh::Error) -> String {
     }
 }
 
-/// A peer that closed is one state, whatever the system saw of it.
-fn is_closed(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+/// What is said of a peer that closed.
+pub const CLOSED: &str = "the connection was closed by the other side";
+
+/// The system's words. A peer that closed is one state, whatever the system saw of it.
+pub fn describe_io(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => CLOSED.into(),
+        _ => error.to_string(),
+    }
 }
 
 /// A failure to get through the handshake.

@@ -71,7 +71,8 @@ impl Dialler {
         };
         let connection = opened.map_err(|failure| {
             self.servers.judge(&server, &failure);
-            advise(self.wants_tls(&server, failure), identity)
+            let failure = if self.tls.is_none() { wants_tls(&server, failure) } else { failure };
+            advise(failure, identity)
         })?;
         // Two booleans, RecordingProxy first; proxies before v7 do not know the
         // question, and there the refusal of the first stream tells.
@@ -80,16 +81,6 @@ impl Dialler {
             self.records.store(details.first().is_some_and(|byte| *byte != 0), Relaxed);
         }
         Ok(connection)
-    }
-
-    /// A web listener hangs up on whoever speaks SSH to it outside TLS, without a word.
-    fn wants_tls(&self, server: &NodeAddr, failure: Failure) -> Failure {
-        let broken_off = failure.kind == FailureKind::Unreachable;
-        if self.tls.is_none() && broken_off && WEB_PORTS.contains(&server.port) {
-            return failure
-                .hint("if that is the web listener: tls_routing = true beside proxy in natssh.toml");
-        }
-        failure
     }
 
     /// The way to its SSH listener.
@@ -120,5 +111,33 @@ impl Dialler {
             let verdict = host_key::verify(&known, &names, *presented, unix_now(), Sha1::Refused);
             verdict.map(drop).map_err(|error| error.to_failure())
         })
+    }
+}
+
+/// A web listener hangs up on whoever speaks SSH to it outside TLS, without a word.
+fn wants_tls(server: &NodeAddr, failure: Failure) -> Failure {
+    if failure.kind == FailureKind::Unreachable && WEB_PORTS.contains(&server.port) {
+        return failure.hint("if that is the web listener: tls_routing = true beside proxy in natssh.toml");
+    }
+    failure
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_hung_up_on_at_a_web_port_is_told_of_tls_routing_and_nobody_else() {
+        let hint = |port, kind| {
+            let server = NodeAddr { host: "teleport.example.com".into(), port };
+            wants_tls(&server, Failure::new(kind, "…")).hint
+        };
+        for port in [443, 3080] {
+            assert!(
+                hint(port, FailureKind::Unreachable).is_some_and(|hint| hint.contains("tls_routing = true"))
+            );
+            assert_eq!(hint(port, FailureKind::Denied), None);
+        }
+        assert_eq!(hint(3023, FailureKind::Unreachable), None);
     }
 }

@@ -6,6 +6,7 @@
 
 use crate::config::TlsRouting;
 use crate::identity::Identity;
+use crate::ssh::describe_io;
 use natssh_wire::{Failure, FailureKind, NodeAddr};
 use std::io;
 use std::path::Path;
@@ -227,12 +228,7 @@ impl Side {
     fn failed(&self, server: &NodeAddr, error: &io::Error) -> Failure {
         let peer = &self.peer;
         let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
-            let why = match error.kind() {
-                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
-                    "the connection was closed by the other side".to_owned()
-                }
-                _ => error.to_string(),
-            };
+            let why = describe_io(error);
             return Failure::new(
                 FailureKind::Unreachable,
                 format!("{peer} broke off the TLS handshake: {why}"),

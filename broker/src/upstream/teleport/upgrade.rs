@@ -6,6 +6,7 @@
 
 use super::tls::{self, Io};
 use crate::config::TlsRouting;
+use crate::ssh::CLOSED;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
@@ -81,7 +82,7 @@ async fn ask(stream: TcpStream, server: &NodeAddr, settings: &TlsRouting) -> Res
 /// The library has three names for a peer that hung up.
 fn in_words(error: &hyper::Error) -> String {
     if error.is_canceled() || error.is_closed() || error.is_incomplete_message() {
-        return "the connection was closed by the other side".into();
+        return CLOSED.into();
     }
     error.to_string()
 }
