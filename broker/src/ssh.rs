@@ -2,6 +2,7 @@
 //! this folder know the SSH library.
 
 mod agent;
+mod ahead;
 mod algorithms;
 mod authenticate;
 mod callbacks;
@@ -13,6 +14,7 @@ mod first_word;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod guard;
+mod half;
 pub mod host_key;
 mod inbox;
 mod mailbox;

@@ -1,18 +1,14 @@
 //! One channel of a connection: bytes both ways.
 
+use super::half::Half;
 use super::inbox::{End, Inbox};
-use super::shared::Shared;
 use bytes::Bytes;
-use russh::client::Msg;
-use russh::{ChannelId, ChannelWriteHalf};
 use std::sync::Arc;
 
 /// A channel that carries bytes. Dropping it closes it.
 pub struct Channel {
-    id: ChannelId,
     inbox: Arc<Inbox>,
-    write: Option<ChannelWriteHalf<Msg>>,
-    shared: Arc<Shared>,
+    half: Half,
 }
 
 /// The channel or its connection is gone.
@@ -20,13 +16,8 @@ pub struct Channel {
 pub struct Gone;
 
 impl Channel {
-    pub(super) fn new(
-        id: ChannelId,
-        inbox: Arc<Inbox>,
-        write: ChannelWriteHalf<Msg>,
-        shared: Arc<Shared>,
-    ) -> Self {
-        Self { id, inbox, write: Some(write), shared }
+    pub(super) fn new(inbox: Arc<Inbox>, half: Half) -> Self {
+        Self { inbox, half }
     }
 
     pub(super) fn inbox(&self) -> &Inbox {
@@ -34,11 +25,11 @@ impl Channel {
     }
 
     pub(super) async fn offer_agent(&self) -> Result<(), russh::Error> {
-        self.half().agent_forward(false).await
+        self.half.agent_forward(false).await
     }
 
     pub(super) async fn request_subsystem(&self, name: &str) -> Result<(), russh::Error> {
-        self.half().request_subsystem(true, name).await
+        self.half.request_subsystem(true, name).await
     }
 
     /// The next bytes from the node; none once there will be no more. One reader only.
@@ -56,7 +47,7 @@ impl Channel {
             // The library's writer never learns that its channel was closed.
             biased;
             _ = self.inbox.closed() => Err(Gone),
-            sent = self.half().data_bytes(bytes) => sent.map_err(|_| Gone),
+            sent = self.half.data_bytes(bytes) => sent.map_err(|_| Gone),
         }
     }
 
@@ -65,7 +56,7 @@ impl Channel {
     /// # Errors
     /// The channel has ended.
     pub async fn finish_writing(&self) -> Result<(), Gone> {
-        self.half().eof().await.map_err(|_| Gone)
+        self.half.eof().await.map_err(|_| Gone)
     }
 
     /// Why the channel ended, once it has.
@@ -81,23 +72,5 @@ impl Channel {
     /// What the server wrote beside the bytes: a reason, if it gave one.
     pub fn stderr(&self) -> String {
         self.inbox.stderr()
-    }
-
-    fn half(&self) -> &ChannelWriteHalf<Msg> {
-        // Taken only by `drop`.
-        self.write.as_ref().expect("a channel has its writer until it is dropped")
-    }
-}
-
-impl Drop for Channel {
-    fn drop(&mut self) {
-        let Some(write) = self.write.take() else { return };
-        if !self.shared.forget(self.id) {
-            return;
-        }
-        // Outside of a runtime there is no connection left to close it on.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { write.close().await });
-        }
     }
 }

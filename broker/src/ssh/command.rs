@@ -2,30 +2,22 @@
 //! server connected to.
 
 use super::channel::Gone;
+use super::half::Half;
 use super::outputs::{Event, Outputs};
-use super::shared::Shared;
 use bytes::Bytes;
 use natssh_wire::terminal::{Size, Terminal};
-use russh::client::Msg;
-use russh::{ChannelId, ChannelWriteHalf, Sig};
+use russh::Sig;
 use std::sync::Arc;
 
 /// A channel of a session. Dropping it closes it.
 pub struct CommandChannel {
-    id: ChannelId,
     outputs: Arc<Outputs>,
-    write: Option<ChannelWriteHalf<Msg>>,
-    shared: Arc<Shared>,
+    half: Half,
 }
 
 impl CommandChannel {
-    pub(super) fn new(
-        id: ChannelId,
-        outputs: Arc<Outputs>,
-        write: ChannelWriteHalf<Msg>,
-        shared: Arc<Shared>,
-    ) -> Self {
-        Self { id, outputs, write: Some(write), shared }
+    pub(super) fn new(outputs: Arc<Outputs>, half: Half) -> Self {
+        Self { outputs, half }
     }
 
     /// Whether the channel has ended: a request would not be sent any more.
@@ -39,7 +31,7 @@ impl CommandChannel {
     /// # Errors
     /// The connection is gone.
     pub async fn set(&self, name: &str, value: &str) -> Result<(), Gone> {
-        self.half().set_env(false, name, value).await.map_err(|_| Gone)
+        self.half.set_env(false, name, value).await.map_err(|_| Gone)
     }
 
     /// Asks for a terminal for what is run next. Whether the server gives one is an event.
@@ -52,7 +44,7 @@ impl CommandChannel {
         // Opcodes that the library does not know are no mode of anybody's.
         let known = |(opcode, value): &(u8, u32)| Some((russh::Pty::from_u8(*opcode)?, *value));
         let modes: Vec<_> = like.modes.iter().filter_map(known).collect();
-        let asked = self.half().request_pty(true, name, columns, rows, width, height, &modes).await;
+        let asked = self.half.request_pty(true, name, columns, rows, width, height, &modes).await;
         asked.map_err(|_| Gone)
     }
 
@@ -62,7 +54,7 @@ impl CommandChannel {
     /// The connection is gone.
     pub async fn resize(&self, size: Size) -> Result<(), Gone> {
         let Size { columns, rows, width, height } = size;
-        self.half().window_change(columns, rows, width, height).await.map_err(|_| Gone)
+        self.half.window_change(columns, rows, width, height).await.map_err(|_| Gone)
     }
 
     /// Asks for a command line to be run by the login shell.
@@ -71,7 +63,7 @@ impl CommandChannel {
     /// The connection is gone: it was not asked.
     pub async fn exec(&self, command: &[u8]) -> Result<(), Gone> {
         self.outputs.starting();
-        self.half().exec(true, command).await.map_err(|_| Gone)
+        self.half.exec(true, command).await.map_err(|_| Gone)
     }
 
     /// Asks for the login shell.
@@ -80,7 +72,7 @@ impl CommandChannel {
     /// The connection is gone: it was not asked.
     pub async fn shell(&self) -> Result<(), Gone> {
         self.outputs.starting();
-        self.half().request_shell(true).await.map_err(|_| Gone)
+        self.half.request_shell(true).await.map_err(|_| Gone)
     }
 
     /// Asks for a subsystem.
@@ -89,7 +81,7 @@ impl CommandChannel {
     /// The connection is gone: it was not asked.
     pub async fn subsystem(&self, name: &str) -> Result<(), Gone> {
         self.outputs.starting();
-        self.half().request_subsystem(true, name).await.map_err(|_| Gone)
+        self.half.request_subsystem(true, name).await.map_err(|_| Gone)
     }
 
     /// What happens next. One reader only; it may stop waiting at any time, and nothing is lost.
@@ -107,7 +99,7 @@ impl CommandChannel {
             // The library's writer never learns that its channel was closed.
             biased;
             _ = self.outputs.closed() => Err(Gone),
-            sent = self.half().data_bytes(bytes) => sent.map_err(|_| Gone),
+            sent = self.half.data_bytes(bytes) => sent.map_err(|_| Gone),
         }
     }
 
@@ -116,7 +108,7 @@ impl CommandChannel {
     /// # Errors
     /// The channel has ended.
     pub async fn finish_writing(&self) -> Result<(), Gone> {
-        self.half().eof().await.map_err(|_| Gone)
+        self.half.eof().await.map_err(|_| Gone)
     }
 
     /// Sends a signal, by its name without `SIG`.
@@ -124,26 +116,13 @@ impl CommandChannel {
     /// # Errors
     /// The channel has ended.
     pub async fn signal(&self, name: &str) -> Result<(), Gone> {
-        self.half().signal(Sig::Custom(name.to_owned())).await.map_err(|_| Gone)
-    }
-
-    fn half(&self) -> &ChannelWriteHalf<Msg> {
-        // Taken only by `drop`.
-        self.write.as_ref().expect("a channel has its writer until it is dropped")
+        self.half.signal(Sig::Custom(name.to_owned())).await.map_err(|_| Gone)
     }
 }
 
 impl Drop for CommandChannel {
     fn drop(&mut self) {
-        let Some(write) = self.write.take() else { return };
         self.outputs.abandon();
-        if !self.shared.forget(self.id) {
-            return;
-        }
-        // Outside of a runtime there is no connection left to close it on.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { write.close().await });
-        }
     }
 }
 

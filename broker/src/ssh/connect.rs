@@ -1,6 +1,7 @@
 //! One authenticated SSH connection over any byte stream.
 
 use super::agent::{Logins, Offer};
+use super::ahead::Ahead;
 use super::algorithms::{preferred, rsa_hashes};
 use super::authenticate::{Admitted, authenticate};
 use super::callbacks::{Callbacks, HostCheck};
@@ -62,6 +63,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 pub struct Connection {
     pub(super) handle: Handle<Callbacks>,
     pub(super) shared: Arc<Shared>,
+    pub(super) ahead: Arc<Ahead>,
     /// Dropping it cuts the byte stream below, and with it the connection.
     cut: Mutex<Option<Cut>>,
     /// The key that was accepted.
@@ -116,7 +118,7 @@ impl Connection {
             Err(_) => return failed(unanswered(&peer, "authentication")),
         };
         let proof = shown.and_then(|shown| hello.offers.into_iter().nth(shown));
-        Ok(Self { handle, shared, cut: Mutex::new(Some(cut)), proof })
+        Ok(Self { handle, shared, ahead: Arc::default(), cut: Mutex::new(Some(cut)), proof })
     }
 
     /// True when the server proved its key with SHA-1 RSA: Teleport up to v8.

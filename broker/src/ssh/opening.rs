@@ -1,18 +1,20 @@
 //! Opening channels of a connection.
 
+use super::ahead::KEPT;
 use super::channel::Channel;
 use super::command::CommandChannel;
 use super::connect::Connection;
 use super::early::Early;
+use super::half::Half;
 use super::mailbox::Mailbox;
 use super::refused_open::RefusedOpen;
 use super::words::describe;
 use natssh_wire::NodeAddr;
 use russh::client::Msg;
-use russh::{ChannelId, ChannelWriteHalf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
+use tokio::time::sleep;
 
 /// What a server is asked to connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +57,26 @@ impl Connection {
         .await
     }
 
+    /// Opens a session channel for the [`Self::subsystem`] that comes next, where one is likely to come soon. Returns
+    /// at once. Nobody counts it among the channels until it is used.
+    pub fn open_ahead(self: &Arc<Self>) {
+        if !self.ahead.wants_one() {
+            return;
+        }
+        let connection = self.clone();
+        tokio::spawn(async move {
+            let half = connection.open_session().await.ok();
+            let id = half.as_ref().map(Half::id);
+            connection.ahead.put(half);
+            let ahead = connection.ahead.clone();
+            // Its owner alone decides how long it lives.
+            drop(connection);
+            let Some(id) = id else { return };
+            sleep(KEPT).await;
+            ahead.give_up(id);
+        });
+    }
+
     /// Asks the server to connect to `target` and opens a channel to it (RFC 4254, 7.2;
     /// `direct-streamlocal` is in OpenSSH's PROTOCOL, 2.4).
     /// If the caller stops waiting, the channel is closed, also when its confirmation comes late.
@@ -86,20 +108,24 @@ impl Connection {
     }
 
     async fn open_port(&self, node: NodeAddr) -> Result<CommandChannel, OpenError> {
-        let (id, mailbox, write) = self.claim(self.dial(Target::Tcp(node)).await).await?;
-        let outputs = mailbox.outputs().ok_or_else(unfit)?;
+        let half = self.opened(self.dial(Target::Tcp(node)).await).await?;
+        let outputs = self.claim(&half)?.outputs().ok_or_else(unfit)?;
         outputs.of_a_port();
-        Ok(CommandChannel::new(id, outputs, write, self.shared.clone()))
+        Ok(CommandChannel::new(outputs, half))
     }
 
     async fn open_command(&self) -> Result<CommandChannel, OpenError> {
-        let (id, mailbox, write) = self.claim(self.handle.channel_open_session().await).await?;
-        let outputs = mailbox.outputs().ok_or_else(unfit)?;
-        Ok(CommandChannel::new(id, outputs, write, self.shared.clone()))
+        let half = self.open_session().await?;
+        let outputs = self.claim(&half)?.outputs().ok_or_else(unfit)?;
+        Ok(CommandChannel::new(outputs, half))
     }
 
     async fn open_direct(&self, target: Target) -> Result<Channel, OpenError> {
-        self.channel(self.dial(target).await).await
+        self.channel(self.opened(self.dial(target).await).await?)
+    }
+
+    async fn open_session(&self) -> Result<Half, OpenError> {
+        self.opened(self.handle.channel_open_session().await).await
     }
 
     async fn dial(&self, target: Target) -> Result<russh::Channel<Msg>, russh::Error> {
@@ -120,7 +146,11 @@ impl Connection {
         early: &Early,
         caller: &mut oneshot::Sender<Result<(Channel, usize), OpenError>>,
     ) -> Result<(Channel, usize), OpenError> {
-        let channel = self.channel(self.handle.channel_open_session().await).await?;
+        let (half, was_ahead) = match self.ahead.take() {
+            Some(half) => (half, true),
+            None => (self.open_session().await?, false),
+        };
+        let channel = self.channel(half)?;
         let lost = |error: russh::Error| self.lost(&error);
         if agent {
             self.shared.agent_offered.store(true, Ordering::Relaxed);
@@ -148,23 +178,25 @@ impl Connection {
             Ok(false) => Err(OpenError::Refused(channel.inbox().stderr())),
             Err(_) => match &*self.shared.ended.borrow() {
                 Some(ended) => Err(OpenError::Lost(ended.reason.to_string())),
-                None => Err(OpenError::Refused(channel.inbox().stderr())),
+                None => match channel.inbox().stderr() {
+                    // Closed before it was asked for anything, as far as can be known.
+                    text if was_ahead && text.is_empty() => {
+                        Err(OpenError::Lost("the channel was closed".into()))
+                    }
+                    text => Err(OpenError::Refused(text)),
+                },
             },
         }
     }
 
-    /// What the library opened, as a channel of ours.
-    async fn channel(&self, opened: Result<russh::Channel<Msg>, russh::Error>) -> Result<Channel, OpenError> {
-        let (id, mailbox, write) = self.claim(opened).await?;
-        let inbox = mailbox.inbox().ok_or_else(unfit)?;
-        Ok(Channel::new(id, inbox, write, self.shared.clone()))
+    /// A stream's channel.
+    fn channel(&self, half: Half) -> Result<Channel, OpenError> {
+        let inbox = self.claim(&half)?.inbox().ok_or_else(unfit)?;
+        Ok(Channel::new(inbox, half))
     }
 
-    /// The parts of a channel that the library opened.
-    async fn claim(
-        &self,
-        opened: Result<russh::Channel<Msg>, russh::Error>,
-    ) -> Result<(ChannelId, Mailbox, ChannelWriteHalf<Msg>), OpenError> {
+    /// What the library opened.
+    async fn opened(&self, opened: Result<russh::Channel<Msg>, russh::Error>) -> Result<Half, OpenError> {
         let opened = match opened {
             Ok(opened) => opened,
             Err(russh::Error::ChannelOpenFailure(reason)) => {
@@ -176,10 +208,12 @@ impl Connection {
         let (read, write) = opened.split();
         // With this half alive, the library would wait for its reader before it calls back.
         drop(read);
-        match self.shared.claim(id) {
-            Some(mailbox) => Ok((id, mailbox, write)),
-            None => Err(self.lost(&russh::Error::Disconnect)),
-        }
+        Ok(Half::new(id, write, self.shared.clone()))
+    }
+
+    /// Where the bytes of a channel are that was opened.
+    fn claim(&self, half: &Half) -> Result<Mailbox, OpenError> {
+        self.shared.claim(half.id()).ok_or_else(|| self.lost(&russh::Error::Disconnect))
     }
 
     fn lost(&self, error: &russh::Error) -> OpenError {
@@ -214,14 +248,29 @@ mod tests {
     use crate::ssh::{Budget, GREETING, Hello, Keeping, Logins, TOTAL_LIMIT, Waiting};
     use crate::target::Algorithms;
     use bytes::Bytes;
+    use russh::ChannelId;
     use russh::keys::PrivateKey;
     use russh::keys::ssh_key::private::Ed25519Keypair;
     use russh::server::{self, Auth, ChannelOpenHandle, Session};
+    use std::sync::atomic::{AtomicBool, AtomicUsize};
     use std::time::Duration;
     use tokio::time::{Instant, timeout};
 
     /// Says yes to a subsystem only once it has heard what is for it.
-    struct Listener;
+    #[derive(Clone, Default)]
+    struct Listener {
+        opened: Arc<AtomicUsize>,
+        closed: Arc<AtomicUsize>,
+        /// Channels are closed as soon as they are open.
+        closes: Arc<AtomicBool>,
+    }
+
+    impl Listener {
+        /// Channels opened and closed by the client so far.
+        fn seen(&self) -> (usize, usize) {
+            (self.opened.load(Ordering::Relaxed), self.closed.load(Ordering::Relaxed))
+        }
+    }
 
     impl server::Handler for Listener {
         type Error = russh::Error;
@@ -232,11 +281,26 @@ mod tests {
 
         async fn channel_open_session(
             &mut self,
-            _channel: russh::Channel<server::Msg>,
+            channel: russh::Channel<server::Msg>,
             reply: ChannelOpenHandle,
+            session: &mut Session,
+        ) -> Result<(), Self::Error> {
+            self.opened.fetch_add(1, Ordering::Relaxed);
+            reply.accept().await;
+            if self.closes.load(Ordering::Relaxed) {
+                // Behind the confirmation.
+                let server = session.handle();
+                tokio::spawn(async move { server.close(channel.id()).await });
+            }
+            Ok(())
+        }
+
+        async fn channel_close(
+            &mut self,
+            _channel: ChannelId,
             _session: &mut Session,
         ) -> Result<(), Self::Error> {
-            reply.accept().await;
+            self.closed.fetch_add(1, Ordering::Relaxed);
             Ok(())
         }
 
@@ -265,10 +329,14 @@ mod tests {
     }
 
     async fn connect() -> Arc<Connection> {
+        connect_to(Listener::default()).await
+    }
+
+    async fn connect_to(listener: Listener) -> Arc<Connection> {
         let (near, far) = tokio::io::duplex(1 << 16);
         let key = PrivateKey::from(Ed25519Keypair::from_seed(&[7; 32]));
         let config = Arc::new(server::Config { keys: vec![key], ..server::Config::default() });
-        tokio::spawn(async move { server::run_stream(config, far, Listener).await.unwrap().await });
+        tokio::spawn(async move { server::run_stream(config, far, listener).await.unwrap().await });
         let hello = Hello {
             peer: "the server".into(),
             login: "ann".into(),
@@ -316,6 +384,85 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_is_heard_though_something_was_early() {
         let connection = connect().await;
+        let opened = timeout(PATIENCE, connection.subsystem("shut", false, Early::Greeting)).await.unwrap();
+        assert_eq!(opened.map(drop), Err(OpenError::Refused(String::new())));
+    }
+
+    /// Asks for a subsystem, and has a channel opened for the next one: what a trunk does with each stream.
+    async fn stream(connection: &Arc<Connection>) -> Result<(Channel, usize), OpenError> {
+        let opened = timeout(PATIENCE, connection.subsystem("quick", false, Early::Nothing)).await;
+        let opened = opened.expect("an answer");
+        if opened.is_ok() {
+            connection.open_ahead();
+        }
+        opened
+    }
+
+    /// Waits until everything that was sent so far has been answered.
+    async fn settle(connection: &Arc<Connection>) {
+        for _ in 0..3 {
+            connection.ping().await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_next_subsystem_finds_a_channel_open() {
+        let listener = Listener::default();
+        let connection = connect_to(listener.clone()).await;
+        let first = stream(&connection).await.unwrap();
+        settle(&connection).await;
+        assert_eq!((listener.seen(), connection.channels()), ((2, 0), 1), "nobody has the second one");
+        let second = timeout(PATIENCE, connection.subsystem("quick", false, Early::Nothing)).await.unwrap();
+        assert_eq!((listener.seen(), connection.channels()), ((2, 0), 2));
+        drop((first, second));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_channel_that_nobody_uses_is_given_up_and_is_the_last_until_requests_follow_each_other() {
+        let listener = Listener::default();
+        let connection = connect_to(listener.clone()).await;
+        let mut held = vec![stream(&connection).await.unwrap()];
+        settle(&connection).await;
+        sleep(KEPT - Duration::from_millis(100)).await;
+        assert_eq!(listener.seen(), (2, 0));
+        sleep(Duration::from_millis(200)).await;
+        settle(&connection).await;
+        assert_eq!((listener.seen(), connection.channels()), ((2, 1), 1));
+        held.push(stream(&connection).await.unwrap());
+        settle(&connection).await;
+        assert_eq!(listener.seen(), (3, 1), "the last one was of no use");
+        sleep(KEPT * 2).await;
+        held.push(stream(&connection).await.unwrap());
+        settle(&connection).await;
+        assert_eq!(listener.seen(), (4, 1));
+        held.push(stream(&connection).await.unwrap());
+        settle(&connection).await;
+        assert_eq!(listener.seen(), (6, 1), "two within its time, and one more for the next");
+        drop(connection.subsystem("quick", false, Early::Nothing).await.unwrap());
+        assert_eq!(listener.seen().0, 6);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_channel_that_the_server_closed_before_its_use_costs_a_second_question() {
+        let listener = Listener::default();
+        let connection = connect_to(listener.clone()).await;
+        drop(stream(&connection).await.unwrap());
+        settle(&connection).await;
+        drop(connection.subsystem("quick", false, Early::Nothing).await.unwrap());
+        listener.closes.store(true, Ordering::Relaxed);
+        connection.open_ahead();
+        settle(&connection).await;
+        listener.closes.store(false, Ordering::Relaxed);
+        let lost = timeout(PATIENCE, connection.subsystem("quick", false, Early::Nothing)).await.unwrap();
+        assert_eq!(lost.map(drop), Err(OpenError::Lost("the channel was closed".into())));
+        assert!(stream(&connection).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_on_a_channel_opened_ahead_is_a_refusal() {
+        let connection = connect().await;
+        drop(stream(&connection).await.unwrap());
+        settle(&connection).await;
         let opened = timeout(PATIENCE, connection.subsystem("shut", false, Early::Greeting)).await.unwrap();
         assert_eq!(opened.map(drop), Err(OpenError::Refused(String::new())));
     }

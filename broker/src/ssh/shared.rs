@@ -16,7 +16,7 @@ use tokio::sync::watch;
 pub struct Ended {
     /// Why; lower case, no full stop.
     pub reason: Arc<str>,
-    /// Channels that were open on it.
+    /// Channels that were open on it, in use.
     pub channels: usize,
     /// How long the quietest of them had been silent, where the server closed in good order.
     pub silence: Option<Duration>,
@@ -114,9 +114,9 @@ impl Shared {
         }
     }
 
-    /// Channels that are open now.
+    /// Channels that are open now and that somebody has.
     pub(super) fn channels(&self) -> usize {
-        self.lock().len()
+        self.lock().values().filter(|entry| entry.claimed).count()
     }
 
     /// How long the quietest channel has been silent.
@@ -141,11 +141,12 @@ impl Shared {
         let reason: Arc<str> = reason.into();
         // Told under the lock: nobody claims a channel in between.
         let mut open = self.lock();
-        let channels: Vec<Mailbox> = open.drain().map(|(_, entry)| entry.mailbox).collect();
-        let silence = channels.iter().filter_map(Mailbox::silence).max().filter(|_| how == How::ByServer);
-        self.ended.send_replace(Some(Ended { reason: reason.clone(), channels: channels.len(), silence }));
+        let channels = open.values().filter(|entry| entry.claimed).count();
+        let mailboxes: Vec<Mailbox> = open.drain().map(|(_, entry)| entry.mailbox).collect();
+        let silence = mailboxes.iter().filter_map(Mailbox::silence).max().filter(|_| how == How::ByServer);
+        self.ended.send_replace(Some(Ended { reason: reason.clone(), channels, silence }));
         drop(open);
-        for mailbox in channels {
+        for mailbox in mailboxes {
             mailbox.end(End::Cut(reason.clone()));
         }
     }

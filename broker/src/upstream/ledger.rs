@@ -55,6 +55,11 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    /// It takes one more stream now.
+    fn has_room(&self, limits: Limits) -> bool {
+        self.health == Health::Open && self.streams < limits.streams.max(1)
+    }
+
     /// It will take streams for a good while: 80 % of its life is the end of that.
     fn is_fresh(&self, now: Instant) -> bool {
         self.health == Health::Open && now < self.due && self.total < RETIRE_AFTER / 10 * 8
@@ -87,9 +92,7 @@ impl Ledger {
     /// Takes a place on the least loaded trunk of that generation or a later
     /// one, the youngest among equals; none if all are full.
     pub(super) fn take(&mut self, generation: u64, limits: Limits) -> Option<TrunkId> {
-        let takes = |e: &&mut Entry| {
-            e.generation >= generation && e.health == Health::Open && e.streams < limits.streams.max(1)
-        };
+        let takes = |e: &&mut Entry| e.generation >= generation && e.has_room(limits);
         let entry = self.entries.iter_mut().filter(takes).min_by_key(|e| (e.streams, u64::MAX - e.id))?;
         entry.streams += 1;
         entry.total += 1;
@@ -97,6 +100,11 @@ impl Ledger {
             entry.health = Health::Draining;
         }
         Some(entry.id)
+    }
+
+    /// Whether that trunk takes another stream.
+    pub(super) fn has_room(&self, id: TrunkId, limits: Limits) -> bool {
+        self.entries.iter().any(|e| e.id == id && e.has_room(limits))
     }
 
     /// Whether to dial another trunk though there is a place: four fifths of the places are taken, or no

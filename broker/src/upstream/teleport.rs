@@ -78,6 +78,7 @@ impl Teleport {
             let refused = match timeout_at(ask.deadline, opening).await {
                 Ok(Ok((channel, sent))) => {
                     lease.stream_opened();
+                    lease.open_ahead();
                     return Ok(Stream::Channel { channel, lease, sent });
                 }
                 // Nothing was started: the next round leases another trunk, or waits for one.

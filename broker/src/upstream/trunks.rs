@@ -139,6 +139,17 @@ impl Lease {
         }
     }
 
+    /// Has a channel ready for the next stream, where the trunk takes one.
+    pub(super) fn open_ahead(&self) {
+        let takes_more = {
+            let state = self.trunks.lock();
+            state.ledger.has_room(self.id, self.trunks.limits(&state))
+        };
+        if takes_more {
+            self.trunk.connection.open_ahead();
+        }
+    }
+
     /// The place in front of the node.
     pub(super) fn handshake(&self) -> Option<&Place> {
         self.handshake.as_ref()
