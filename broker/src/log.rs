@@ -5,6 +5,7 @@
 //! secrets are never logged.
 
 use std::path::Path;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
@@ -13,23 +14,29 @@ use tracing_subscriber::{fmt, registry};
 
 /// One file a day, and so many days.
 const DAYS: usize = 7;
+/// Lines that wait for a disk that stands still; what comes then is lost.
+const WAITING: usize = 1000;
 
-/// Starts logging; `file` is the path that always names today's log, or none for stderr.
+/// Starts logging; `file` is the path that always names today's log, or none for stderr. What is logged reaches the
+/// file by a thread of its own, which is done when the guard is dropped: nobody waits for a disk to tell something.
 ///
 /// # Errors
 /// A file that cannot be written, or a filter that makes no sense; one sentence.
-pub fn start(file: Option<&Path>) -> Result<(), String> {
+pub fn start(file: Option<&Path>) -> Result<Option<WorkerGuard>, String> {
     let words = std::env::var("NATSSH_LOG").unwrap_or_default();
     let words = if words.is_empty() { "info".into() } else { words };
     // The SSH library tells of each packet at its debug level.
     let filter = format!("russh=warn,{words}")
         .parse::<Targets>()
         .map_err(|error| format!("NATSSH_LOG={words:?} is no log filter: {error}"))?;
-    match file {
-        None => init(filter, std::io::stderr),
-        Some(path) => init(filter, daily(path)?),
-    }
-    Ok(())
+    let Some(path) = file else {
+        init(filter, std::io::stderr);
+        return Ok(None);
+    };
+    let builder = NonBlockingBuilder::default().buffered_lines_limit(WAITING).thread_name("log");
+    let (lines, guard) = builder.finish(daily(path)?);
+    init(filter, lines);
+    Ok(Some(guard))
 }
 
 fn init(filter: Targets, writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static) {

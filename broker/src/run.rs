@@ -58,11 +58,11 @@ fn begin(start: Start) -> Result<ExitCode, String> {
         return Err(format!("a broker runs already at {} (natssh broker stop)", paths.socket.display()));
     };
     let detached = start == Start::Detached;
-    if let Err(sentence) = log::start(detached.then_some(paths.log.as_path())) {
+    let _log = log::start(detached.then_some(paths.log.as_path())).or_else(|sentence| {
         // A full disk or a lost folder is no reason to leave people without a broker.
         say(&sentence);
-        log::start(None)?;
-    }
+        log::start(None)
+    })?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 4)))
         .enable_all()

@@ -106,10 +106,14 @@ impl Sshd {
         self.address
     }
 
+    /// Its log.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
     /// How many lines of its log hold `words`.
     pub fn log_lines(&self, words: &str) -> usize {
-        let log = fs::read_to_string(&self.log).unwrap_or_default();
-        log.lines().filter(|line| line.contains(words)).count()
+        self.log().lines().filter(|line| line.contains(words)).count()
     }
 }
 

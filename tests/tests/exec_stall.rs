@@ -106,7 +106,7 @@ fn comes_back(alive: &str, pause: Duration) {
     assert!(!reader.has_ended());
     reader.signal(Signal::CONT);
     let said = reader.end_within(Duration::from_secs(240));
-    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert_eq!(said.code, Some(0), "{}\n{}", said.stderr, sshd.log());
     let mut expected = world.command("sh");
     expected.args(["-c", MAKE]);
     let expected = natssh_tests::run(expected).stdout;

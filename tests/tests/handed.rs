@@ -3,7 +3,7 @@
 
 use natssh_lab::Fault;
 use natssh_lab::faults::{NodeFault, ProxyFault};
-use natssh_tests::door::try_connect_unheard;
+use natssh_tests::door::{connect, try_connect_unheard};
 use natssh_tests::{Plan, World, need, run, until};
 use natssh_wire::FailureKind;
 use std::io::{Read, Write};
@@ -46,6 +46,20 @@ fn a_refusal_is_told_in_the_stream_whenever_its_client_greets() {
         );
     }
     assert!(world.why("worker").text().contains("node worker is offline"));
+}
+
+#[test]
+fn a_stream_that_follows_another_finds_its_channel_open() {
+    let rtt = Duration::from_millis(300);
+    let world = Plan::new().round_trip(rtt).start();
+    let _first = connect(&world.socket(), "worker:22");
+    std::thread::sleep(rtt * 3 / 2);
+    let began = Instant::now();
+    let mut second = handed(&world, LONG);
+    second.write_all(GREETING).unwrap();
+    at_least(&mut second, 600);
+    assert!(began.elapsed() < rtt * 3 / 2, "{:?}", began.elapsed());
+    assert_eq!(world.upstream().streams, 2, "nobody has the channel that is there for the next one");
 }
 
 #[test]

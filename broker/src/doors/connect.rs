@@ -59,8 +59,13 @@ pub(super) async fn connect(
     let mut opening = Box::pin(async move { for_opening.open(asked).await });
     let opened = tokio::select! {
         biased;
-        opened = &mut opening => Some(opened?),
+        opened = &mut opening => Some(opened),
         () = waiting.asked() => None,
+    };
+    // What the upstream said of the node comes in the stream, however quickly it came.
+    let opened = match opened {
+        Some(Err(failure)) if !waiting.was_asked() => return Err(failure),
+        opened => opened,
     };
     let upgrade = hyper::upgrade::on(&mut request);
     let counted = broker.count_stream();
@@ -69,7 +74,8 @@ pub(super) async fn connect(
         if let Some(parts) = upgrade.await.ok().and_then(|up| up.downcast::<TokioIo<UnixStream>>().ok()) {
             let (client, read) = (parts.io.into_inner(), parts.read_buf);
             match opened {
-                Some(opened) => carry(&reach, &node, client, read, opened).await,
+                Some(Ok(opened)) => carry(&reach, &node, client, read, opened).await,
+                Some(Err(failure)) => handed::tell(client, &failure).await,
                 None => match handed::verdict(&client, read, &waiting, opening).await {
                     Some(Ok(opened)) => carry(&reach, &node, client, waiting.said(), opened).await,
                     Some(Err(failure)) => handed::tell(client, &failure).await,

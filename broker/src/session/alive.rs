@@ -1,7 +1,8 @@
 //! Whether a session's node still answers.
 //!
-//! A request is sent every 15 seconds, also beside other traffic: it is what a server that counts silence
-//! (`ClientAliveInterval`) hears of a session that is held back. Whatever arrives is a sign of life.
+//! A request is sent every 15 seconds, also beside other traffic, but not on a session that is held back: an sshd
+//! that is to answer waits until its output is taken, hears nothing meanwhile, and may leave. Such a session gives signs
+//! of life that ask for nothing. Whatever arrives is a sign of the node's.
 
 use crate::ssh::Connection;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -99,7 +100,7 @@ async fn follow(
     let mut ticks = interval(alive.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut asked: JoinSet<bool> = JoinSet::new();
-    let (mut heard, mut arrivals) = (Instant::now(), 0);
+    let (mut heard, mut arrivals, mut held) = (Instant::now(), 0, 0);
     loop {
         tokio::select! {
             _ = ended.wait_for(Option::is_some) => break,
@@ -122,6 +123,10 @@ async fn follow(
         if health == Health::Ended {
             connection.give_up(&format!("no answer for {} s", heard.elapsed().as_secs()));
             break;
+        }
+        let now_held = connection.held();
+        if std::mem::replace(&mut held, now_held) != now_held {
+            continue;
         }
         let (pulse, patience) = (pulse.clone(), alive.patience);
         asked.spawn(async move {

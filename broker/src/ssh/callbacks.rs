@@ -40,8 +40,13 @@ impl Callbacks {
     fn settle(&self, id: ChannelId, kept: Kept, session: &mut Session) -> Result<(), russh::Error> {
         match kept {
             Kept::Yes => Ok(()),
-            // A server that counts silence (ClientAliveInterval) has asked behind megabytes of output.
-            Kept::Late => session.send_keepalive(true),
+            // A server that counts silence (ClientAliveInterval) has asked behind megabytes of output. It is told
+            // without being asked for an answer: an sshd's waits until all its output is taken, and it leaves when
+            // that takes its time (serverloop.c, server_input_global_request; packet.c, ssh_packet_write_wait).
+            Kept::Late => {
+                self.shared.held.fetch_add(1, Ordering::Relaxed);
+                session.send_global_request(None, "keepalive@openssh.com", &[])
+            }
             Kept::Overflowed => {
                 self.shared.forget(id);
                 session.close(id)

@@ -171,6 +171,12 @@ impl Connection {
         self.shared.arrivals.load(Ordering::Relaxed)
     }
 
+    /// Packets for which it was held, each for a second, because nobody took what they brought. The server was sent a
+    /// sign of life after each of them.
+    pub fn held(&self) -> u64 {
+        self.shared.held.load(Ordering::Relaxed)
+    }
+
     /// Ends the connection for a reason of this side's, which its channels are told.
     pub fn give_up(&self, reason: &str) {
         self.shared.give_up(reason);

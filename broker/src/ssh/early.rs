@@ -35,6 +35,11 @@ impl Waiting {
         self.asked.wait().await;
     }
 
+    /// Whether it has been.
+    pub fn was_asked(&self) -> bool {
+        self.asked.initialized()
+    }
+
     /// The client has said this first.
     pub fn say(&self, bytes: Bytes) {
         // What it says later is carried when there is a stream.

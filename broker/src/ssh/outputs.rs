@@ -65,7 +65,7 @@ pub(super) struct Outputs {
     /// Wakes the reader.
     changed: Notify,
     /// Wakes the connection that is held.
-    room: Notify,
+    room: Arc<Notify>,
     /// Wakes whoever waits for the end.
     over: Notify,
 }
@@ -91,7 +91,8 @@ struct State {
 
 impl Outputs {
     pub(super) fn new(unread: Arc<Unread>) -> Self {
-        let queue = Queue::new(unread.stores.clone());
+        let room = Arc::<Notify>::default();
+        let queue = Queue::new(unread.stores.clone(), room.clone());
         let state = State {
             queue,
             awaits_terminal: false,
@@ -104,7 +105,7 @@ impl Outputs {
             running: false,
             behind: false,
         };
-        let (changed, room, over) = Default::default();
+        let (changed, over) = Default::default();
         Self { state: Mutex::new(state), unread, changed, room, over }
     }
 

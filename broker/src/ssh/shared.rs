@@ -62,6 +62,8 @@ pub(super) struct Shared {
     pub(super) sha1: AtomicBool,
     /// Packets that came for its channels: signs of life.
     pub(super) arrivals: AtomicU64,
+    /// Packets for which the connection was held.
+    pub(super) held: AtomicU64,
 }
 
 impl Shared {
@@ -76,6 +78,7 @@ impl Shared {
             agent_offered: AtomicBool::new(false),
             sha1: AtomicBool::new(false),
             arrivals: AtomicU64::new(0),
+            held: AtomicU64::new(0),
         })
     }
 

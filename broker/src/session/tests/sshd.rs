@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
 /// How long anything may take on a busy machine.
@@ -19,6 +19,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A listening sshd. It ends with this.
 pub(crate) struct Sshd {
+    program: &'static str,
     child: Child,
     address: SocketAddr,
     folder: tempfile::TempDir,
@@ -68,7 +69,7 @@ impl Sshd {
                 .spawn()
                 .unwrap();
             if listens(&mut child, address).await {
-                return Some(Self { child, address, folder, stores });
+                return Some(Self { program, child, address, folder, stores });
             }
         }
         panic!("sshd does not listen: {:?}", fs::read_to_string(path("log")));
@@ -128,6 +129,25 @@ impl Sshd {
         self.open_over(stream, target, Alive::default()).await
     }
 
+    /// One more of it, that serves the other end of a socket pair: that takes far less than a TCP connection, and is
+    /// writable again only when three quarters of that have been taken (unix(7) says nothing; Linux's `unix_writable`).
+    pub(super) fn on_a_socket_pair(&self) -> (UnixStream, OnASocketPair) {
+        let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        let far = std::os::fd::OwnedFd::from(far);
+        let child = Command::new(self.program)
+            .args(["-i", "-E"])
+            .arg(self.path("log"))
+            .arg("-f")
+            .arg(self.path("sshd_config"))
+            .stdin(far.try_clone().unwrap())
+            .stdout(far)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        (UnixStream::from_std(near).unwrap(), OnASocketPair(child))
+    }
+
     /// The same over a stream of the test's.
     pub(super) async fn open_over<S>(
         &self,
@@ -159,6 +179,16 @@ async fn listens(child: &mut Child, address: SocketAddr) -> bool {
     let _ = child.kill();
     let _ = child.wait();
     false
+}
+
+/// An sshd for one connection. It ends with this.
+pub(super) struct OnASocketPair(Child);
+
+impl Drop for OnASocketPair {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
 }
 
 impl Drop for Sshd {

@@ -73,6 +73,20 @@ async fn a_connection_that_is_held_keeps_itself_alive_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn a_connection_that_is_held_asks_nothing_of_a_node_whose_socket_is_full() {
+    let Some(sshd) = Sshd::start("ClientAliveInterval 2\nClientAliveCountMax 2").await else { return };
+    let sshd = sshd.with_small_stores(1 << 20, 2 << 20, 64 << 20);
+    let (near, _node) = sshd.on_a_socket_pair();
+    let alive = Alive::new(Some((Duration::from_secs(2), 3)));
+    let session = sshd.open_over(near, &sshd.target(), alive).await.unwrap();
+    let stopped = start(&session, MUCH).await;
+    until_private(&session).await;
+    tokio::time::sleep(Duration::from_secs(18)).await;
+    assert_eq!(*session.ended().borrow(), None);
+    read_whole(&stopped).await;
+}
+
+#[tokio::test]
 async fn a_reader_that_leaves_frees_the_session_for_others() {
     let Some(sshd) = Sshd::start("").await else { return };
     let session = sshd.session().await;

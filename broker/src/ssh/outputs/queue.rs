@@ -1,18 +1,19 @@
 //! Unread bytes in their order, in memory or in a file.
 //!
-//! Nothing here waits, but for the file system's own memory when bytes are written to it.
+//! Nothing here waits.
 
 use super::Stores;
-use super::spill::{Extent, Spill};
+use super::spill::{Extent, Oldest, Spill};
 use bytes::{Bytes, BytesMut};
 use natssh_wire::frame::Output;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use tokio::sync::Notify;
 
 /// How many bytes of one command may be unread.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// In memory.
+    /// In memory; and as much again on its way to the file.
     pub(super) memory: usize,
     /// In a file, before the connection is held.
     pub(super) file: u64,
@@ -67,6 +68,8 @@ pub(super) struct Queue {
     held: usize,
     spill: Option<Spill>,
     stores: Arc<Stores>,
+    /// Told when the disk has made room.
+    room: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -78,8 +81,8 @@ enum Piece {
 }
 
 impl Queue {
-    pub(super) fn new(stores: Arc<Stores>) -> Self {
-        Self { pieces: VecDeque::new(), held: 0, spill: None, stores }
+    pub(super) fn new(stores: Arc<Stores>, room: Arc<Notify>) -> Self {
+        Self { pieces: VecDeque::new(), held: 0, spill: None, stores, room }
     }
 
     /// Takes bytes in, if there is a place for them.
@@ -87,7 +90,8 @@ impl Queue {
         if self.put_in_memory(output, data) {
             return Put::InMemory;
         }
-        let room = self.on_disk() + data.len() as u64 <= self.stores.each.file;
+        let Limits { memory, file, .. } = self.stores.each;
+        let room = self.on_disk() + data.len() as u64 <= file && self.on_its_way() < memory;
         if company == Company::Alone || !room || !self.stores.disk.take(data.len()) {
             return Put::Full;
         }
@@ -128,17 +132,11 @@ impl Queue {
 
     /// Their place on the disk is booked.
     fn put_on_disk(&mut self, output: Output, data: &[u8]) -> Put {
-        let spill = match &mut self.spill {
-            Some(spill) => spill,
-            none => match Spill::new(&self.stores.folder, self.stores.each.file + self.stores.each.overdraft)
-            {
-                Ok(spill) => none.insert(spill),
-                Err(reason) => {
-                    self.stores.disk.give(data.len());
-                    return Put::Failed(reason);
-                }
-            },
-        };
+        let Limits { file, overdraft, .. } = self.stores.each;
+        let spill = self.spill.get_or_insert_with(|| {
+            let Stores { folder, memory, .. } = &*self.stores;
+            Spill::new(folder, file + overdraft, memory.clone(), self.room.clone())
+        });
         if let Err(reason) = spill.append(data) {
             self.stores.disk.give(data.len());
             return Put::Failed(reason);
@@ -154,8 +152,14 @@ impl Queue {
     pub(super) fn front(&mut self) -> Option<Front> {
         let output = self.pieces.front()?.0;
         if let Some((_, Piece::Disk(length))) = self.pieces.front() {
-            let spill = self.spill.as_ref().expect("there is a file while a piece is in it");
-            return Some(Front::Disk(output, spill.front(*length)));
+            let spill = self.spill.as_ref().expect("there is a spill while a piece is in it");
+            return Some(match spill.front(*length) {
+                Oldest::Disk(extent) => Front::Disk(output, extent),
+                Oldest::Memory(bytes) => {
+                    self.left(bytes.len());
+                    Front::Memory(output, bytes)
+                }
+            });
         }
         let Some((_, Piece::Memory { bytes, booked })) = self.pieces.pop_front() else { return None };
         self.held -= booked;
@@ -166,16 +170,22 @@ impl Queue {
     /// The oldest bytes were read from the disk.
     pub(super) fn taken_from_disk(&mut self, bytes: usize) {
         // None where the queue was cleared meanwhile.
-        let (Some((_, Piece::Disk(length))), Some(spill)) = (self.pieces.front_mut(), &mut self.spill) else {
-            return;
-        };
-        *length -= bytes as u64;
-        if *length == 0 {
-            self.pieces.pop_front();
+        if let Some(spill) = &self.spill {
+            spill.drop_front(bytes);
+            self.left(bytes);
         }
-        spill.drop_front(bytes);
+    }
+
+    /// The oldest bytes have left the spill.
+    fn left(&mut self, bytes: usize) {
+        if let Some((_, Piece::Disk(length))) = self.pieces.front_mut() {
+            *length -= bytes as u64;
+            if *length == 0 {
+                self.pieces.pop_front();
+            }
+        }
         self.stores.disk.give(bytes);
-        if spill.is_empty() {
+        if self.on_disk() == 0 {
             self.spill = None;
         }
     }
@@ -194,8 +204,14 @@ impl Queue {
         self.pieces.clear();
     }
 
+    /// Bytes in the file, or on their way there.
     fn on_disk(&self) -> u64 {
         self.spill.as_ref().map_or(0, Spill::len)
+    }
+
+    /// Those that are in memory still.
+    pub(super) fn on_its_way(&self) -> usize {
+        self.spill.as_ref().map_or(0, Spill::in_memory)
     }
 }
 

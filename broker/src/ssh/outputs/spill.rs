@@ -1,26 +1,65 @@
-//! Bytes in a file without a name, first in, first out.
+//! Bytes on their way to a file without a name and in it, first in, first out.
 //!
-//! The file is used as a ring, so that it never grows beyond what may be unread, however much passes through it.
-//! Written by the connection's callbacks, and that goes to the file system's own memory; read on a thread that may
-//! wait for the disk.
+//! The connection's callbacks put bytes here, and a disk may be busy for longer than a server waits for a sign of
+//! life. So nothing here waits for it: bytes wait in memory until a thread of their own has written them, and a
+//! reader that comes before takes them from there. The file is used as a ring, so that it never grows beyond what
+//! may be unread, however much passes through it.
 
-use bytes::Bytes;
+use crate::ssh::inbox::Budget;
+use bytes::{Bytes, BytesMut};
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
 
 /// How much is read at once.
 const READ: u64 = 256 << 10;
 
-/// The ring.
+/// The ring, and what is to go there.
 #[derive(Debug)]
 pub(super) struct Spill {
-    file: Arc<File>,
+    ring: Arc<Ring>,
+}
+
+/// What its owner and its writer share.
+#[derive(Debug)]
+struct Ring {
+    folder: PathBuf,
     capacity: u64,
-    /// Where the oldest byte is.
-    begin: u64,
-    length: u64,
+    /// Holds what is not written yet.
+    memory: Arc<Budget>,
+    /// Told when something was written, and when nothing can be.
+    written: Arc<Notify>,
+    state: Mutex<State>,
+}
+
+/// Positions count from the first byte that was ever put in.
+#[derive(Debug, Default)]
+struct State {
+    file: Option<Arc<File>>,
+    /// The oldest byte that is unread.
+    head: u64,
+    /// The end of what is unread and in the file; what follows is in memory.
+    in_file: u64,
+    /// What is being written.
+    flying: Bytes,
+    /// What is to be written next.
+    waiting: BytesMut,
+    /// A thread writes.
+    writing: bool,
+    /// Why nothing can be written.
+    failed: Option<String>,
+    /// Nobody reads any more.
+    over: bool,
+}
+
+/// The oldest bytes of a spill.
+pub(super) enum Oldest {
+    /// Taken out of it.
+    Memory(Bytes),
+    /// Still in it, until they are read and [`Spill::drop_front`]ed.
+    Disk(Extent),
 }
 
 /// A part of the file that can be read in one go.
@@ -32,49 +71,142 @@ pub(super) struct Extent {
 }
 
 impl Spill {
-    /// An empty one; nobody else can open its file.
-    ///
-    /// # Errors
-    /// Why there is none.
-    pub(super) fn new(folder: &Path, capacity: u64) -> Result<Self, String> {
-        let file = tempfile::tempfile_in(folder)
-            .map_err(|error| format!("no file for its unread output in {}: {error}", folder.display()))?;
-        Ok(Self { file: Arc::new(file), capacity, begin: 0, length: 0 })
+    /// An empty one. Its file, which nobody else can open, will be in `folder`; `written` is told of each write.
+    pub(super) fn new(folder: &Path, capacity: u64, memory: Arc<Budget>, written: Arc<Notify>) -> Self {
+        let (folder, state) = (folder.to_owned(), Mutex::default());
+        Self { ring: Arc::new(Ring { folder, capacity, memory, written, state }) }
     }
 
     /// Bytes in it.
     pub(super) fn len(&self) -> u64 {
-        self.length
+        self.ring.lock().len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.length == 0
+    /// Bytes in it that are in memory still.
+    pub(super) fn in_memory(&self) -> usize {
+        self.ring.lock().in_memory()
     }
 
     /// Adds bytes, for which the caller knows that there is room.
     ///
     /// # Errors
-    /// The disk is full, or broken.
-    pub(super) fn append(&mut self, data: &[u8]) -> Result<(), String> {
-        let at = (self.begin + self.length) % self.capacity;
-        let before_end = usize::try_from(self.capacity - at).unwrap_or(usize::MAX).min(data.len());
-        let (first, wrapped) = data.split_at(before_end);
-        let written = self.file.write_all_at(first, at).and_then(|()| self.file.write_all_at(wrapped, 0));
-        written.map_err(|error| format!("its unread output cannot be written to the disk: {error}"))?;
-        self.length += data.len() as u64;
+    /// What was added before could not be written: why.
+    pub(super) fn append(&self, data: &[u8]) -> Result<(), String> {
+        let mut state = self.ring.lock();
+        if let Some(reason) = &state.failed {
+            return Err(reason.clone());
+        }
+        self.ring.memory.take_anyway(data.len());
+        state.waiting.extend_from_slice(data);
+        if !std::mem::replace(&mut state.writing, true) {
+            let ring = self.ring.clone();
+            tokio::task::spawn_blocking(move || ring.write());
+        }
         Ok(())
     }
 
     /// The oldest bytes: at most `most` of them, and at least one.
-    pub(super) fn front(&self, most: u64) -> Extent {
-        let length = most.min(READ).min(self.capacity - self.begin);
-        Extent { file: self.file.clone(), offset: self.begin, length }
+    pub(super) fn front(&self, most: u64) -> Oldest {
+        let mut state = self.ring.lock();
+        let (head, in_file) = (state.head, state.in_file);
+        if let Some(file) = state.file.clone().filter(|_| head < in_file) {
+            let offset = head % self.ring.capacity;
+            let length = most.min(READ).min(self.ring.capacity - offset).min(in_file - head);
+            return Oldest::Disk(Extent { file, offset, length });
+        }
+        let most = usize::try_from(most.min(READ)).unwrap_or(usize::MAX);
+        let bytes = match state.flying.len() {
+            0 => {
+                let most = most.min(state.waiting.len());
+                state.waiting.split_to(most).freeze()
+            }
+            flying => state.flying.split_to(most.min(flying)),
+        };
+        self.ring.memory.give(bytes.len());
+        state.head += bytes.len() as u64;
+        state.in_file = state.head;
+        Oldest::Memory(bytes)
     }
 
-    /// Forgets the oldest bytes.
-    pub(super) fn drop_front(&mut self, bytes: usize) {
-        self.begin = (self.begin + bytes as u64) % self.capacity;
-        self.length -= bytes as u64;
+    /// Forgets the oldest bytes, which were read from the disk.
+    pub(super) fn drop_front(&self, bytes: usize) {
+        self.ring.lock().head += bytes as u64;
+    }
+}
+
+impl Drop for Spill {
+    fn drop(&mut self) {
+        let mut state = self.ring.lock();
+        state.over = true;
+        self.ring.memory.give(state.in_memory());
+        (state.flying, state.waiting) = Default::default();
+    }
+}
+
+impl State {
+    fn len(&self) -> u64 {
+        self.in_file - self.head + self.in_memory() as u64
+    }
+
+    fn in_memory(&self) -> usize {
+        self.flying.len() + self.waiting.len()
+    }
+}
+
+impl Ring {
+    /// Writes until there is nothing to write: on a thread that may wait for the disk.
+    fn write(&self) {
+        let mut flown = 0;
+        loop {
+            let (file, bytes, at) = {
+                let mut state = self.lock();
+                // What the reader has taken meanwhile is nowhere.
+                let landed = state.flying.len();
+                state.in_file += landed as u64;
+                state.flying = Bytes::new();
+                self.memory.give(landed);
+                if flown > 0 {
+                    self.written.notify_waiters();
+                }
+                if state.over || state.waiting.is_empty() {
+                    state.writing = false;
+                    return;
+                }
+                let at = state.in_file;
+                state.flying = state.waiting.split().freeze();
+                (state.file.clone(), state.flying.clone(), at)
+            };
+            flown = bytes.len();
+            if let Err(reason) = self.write_at(file, &bytes, at) {
+                let mut state = self.lock();
+                state.failed = Some(reason);
+                drop(state);
+                self.written.notify_waiters();
+                return;
+            }
+        }
+    }
+
+    fn write_at(&self, file: Option<Arc<File>>, bytes: &[u8], at: u64) -> Result<(), String> {
+        let file = match file {
+            Some(file) => file,
+            None => {
+                let file = tempfile::tempfile_in(&self.folder).map_err(|error| {
+                    format!("no file for its unread output in {}: {error}", self.folder.display())
+                })?;
+                self.lock().file.insert(Arc::new(file)).clone()
+            }
+        };
+        let offset = at % self.capacity;
+        let before_end = usize::try_from(self.capacity - offset).unwrap_or(usize::MAX).min(bytes.len());
+        let (first, wrapped) = bytes.split_at(before_end);
+        let written = file.write_all_at(first, offset).and_then(|()| file.write_all_at(wrapped, 0));
+        written.map_err(|error| format!("its unread output cannot be written to the disk: {error}"))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic while this is held leaves plain bytes behind: nothing to distrust.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -21,6 +21,13 @@ fn used(unread: &Unread) -> (usize, usize) {
     (unread.stores.memory.used(), unread.stores.disk.used())
 }
 
+/// Waits until all that is to go to the file is there.
+async fn written(outputs: &Outputs) {
+    while outputs.lock().queue.on_its_way() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Reads everything to the end: the bytes in runs of one output, and how it ended.
 async fn rest(outputs: &Outputs) -> (Vec<(Output, Vec<u8>)>, Event) {
     let mut runs: Vec<(Output, Vec<u8>)> = Vec::new();
@@ -96,6 +103,7 @@ async fn beside_others_what_does_not_fit_into_memory_waits_in_a_file_and_the_ses
         assert_eq!(outputs.take(Output::Stderr, &packet).await, Kept::Yes);
     }
     assert!(*private.borrow());
+    written(&outputs).await;
     assert_eq!((used(&unread), begun.elapsed()), ((64 << 10, 320 << 10), Duration::ZERO));
     outputs.end(End::Closed);
     let (runs, end) = rest(&outputs).await;
@@ -145,11 +153,67 @@ async fn a_disk_that_fails_ends_its_own_stream_with_its_reason() {
     let other = neighbour(&unread);
     folder.close().unwrap();
     let packet = [7; 8 << 10];
-    assert_eq!(outputs.take(Output::Stdout, &packet).await, Kept::Yes);
-    assert_eq!(outputs.take(Output::Stdout, &packet).await, Kept::Overflowed);
+    for _ in 0..2 {
+        assert_eq!(outputs.take(Output::Stdout, &packet).await, Kept::Yes);
+    }
+    // On its way it is safe, and the next bytes have no place.
+    while outputs.take(Output::Stdout, &packet).await != Kept::Overflowed {}
     let Event::Cut(reason) = outputs.next().await else { panic!("it goes on") };
     assert!(reason.starts_with("no file for its unread output in "), "{reason}");
     assert_eq!((used(&unread), other.ended()), ((0, 0), None));
+}
+
+/// Its only thread for files is somebody else's until the sender is dropped.
+fn with_a_disk_that_stands_still<F: Future<Output = ()>>(run: impl FnOnce(std::sync::mpsc::Sender<()>) -> F) {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().max_blocking_threads(1).build().unwrap();
+    let (goes_on, stands_still) = std::sync::mpsc::channel();
+    runtime.spawn_blocking(move || stands_still.recv());
+    runtime.block_on(run(goes_on));
+}
+
+#[test]
+fn a_disk_that_stands_still_is_waited_for_in_slices_and_what_is_on_its_way_there_can_be_read() {
+    with_a_disk_that_stands_still(|disk| async move {
+        let (_folder, unread, outputs) = outputs(64 << 10, 1 << 20, 1 << 20);
+        let _other = neighbour(&unread);
+        let packet = |n: u8| [n; 32 << 10];
+        let begun = Instant::now();
+        for n in 0..4 {
+            assert_eq!(outputs.take(Output::Stdout, &packet(n)).await, Kept::Yes);
+        }
+        assert!(begun.elapsed() < SLICE);
+        assert_eq!(outputs.take(Output::Stdout, &packet(4)).await, Kept::Late);
+        assert!(begun.elapsed() >= SLICE);
+        let mut got = Vec::new();
+        while got.len() < 3 * packet(0).len() {
+            let Event::Output(_, bytes) = outputs.next().await else { panic!("it has ended") };
+            got.extend_from_slice(&bytes);
+        }
+        drop(disk);
+        outputs.end(End::Closed);
+        let (runs, end) = rest(&outputs).await;
+        runs.iter().for_each(|(_, bytes)| got.extend_from_slice(bytes));
+        assert!(got == (0..5).flat_map(packet).collect::<Vec<u8>>(), "other bytes");
+        assert_eq!(end, Event::Closed);
+        assert_eq!(used(&unread), (0, 0));
+    });
+}
+
+#[test]
+fn a_connection_that_is_held_for_the_disk_goes_on_with_it() {
+    with_a_disk_that_stands_still(|disk| async move {
+        let (_folder, unread, outputs) = outputs(8 << 10, 1 << 20, 0);
+        let _other = neighbour(&unread);
+        for _ in 0..2 {
+            assert_eq!(outputs.take(Output::Stdout, &[7; 8 << 10]).await, Kept::Yes);
+        }
+        let goes_on = async {
+            tokio::time::sleep(SLICE / 10).await;
+            drop(disk);
+        };
+        assert_eq!(tokio::join!(outputs.take(Output::Stdout, &[7; 8 << 10]), goes_on).0, Kept::Yes);
+    });
 }
 
 #[tokio::test]
@@ -163,6 +227,7 @@ async fn no_session_takes_more_than_all_may() {
     let packet = [7; 8 << 10];
     assert_eq!(outputs.take(Output::Stdout, &packet).await, Kept::Yes);
     assert_eq!(outputs.take(Output::Stdout, &packet).await, Kept::Yes);
+    written(&outputs).await;
     assert_eq!(used(&unread), (MEMORY_LIMIT, packet.len()));
 }
 
