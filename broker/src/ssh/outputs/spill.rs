@@ -11,6 +11,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 /// How much is read at once.
@@ -140,6 +141,10 @@ impl Drop for Spill {
         state.over = true;
         self.ring.memory.give(state.in_memory());
         (state.flying, state.waiting) = Default::default();
+        // The last one to close a file without a name waits for the disk to forget what is in it.
+        if let (Some(file), Ok(runtime)) = (state.file.take(), Handle::try_current()) {
+            runtime.spawn_blocking(move || drop(file));
+        }
     }
 }
 
