@@ -111,7 +111,9 @@ impl Watched {
         }
         state.looked = Instant::now();
         let is_agent = matches!(self.source, Source::Agent(_));
-        if !is_agent && state.files.unchanged() {
+        // For want of descriptors, or of a file server, a file cannot be read that has not changed, and later can be.
+        let was_unreadable = matches!(current.identity, Err(IdentityError::Unreadable { .. }));
+        if !is_agent && !was_unreadable && state.files.unchanged() {
             return current;
         }
         let (result, files) = Identity::load_noting(&self.name, &self.source);

@@ -237,3 +237,17 @@ fn a_key_is_never_paired_with_the_certificate_of_another() {
     writer.join().unwrap();
     assert!(seen > 0 && watched.refresh().identity.is_ok());
 }
+
+#[test]
+fn what_could_not_be_read_for_want_of_something_else_is_read_again_though_no_file_has_changed() {
+    let place = Place::new();
+    // Files that were written a moment ago are read again in any case.
+    thread::sleep(Duration::from_millis(150));
+    let watched = place.watched();
+    assert!(watched.state.lock().unwrap().files.unchanged());
+    let generation = watched.current().generation;
+    let identity = Err(IdentityError::Unreadable { path: place.key, why: "too many open files".into() });
+    watched.published.send_replace(Arc::new(Snapshot { generation, identity }));
+    let healed = watched.refresh();
+    assert_eq!((user(&healed), healed.generation), ("alice", generation));
+}
