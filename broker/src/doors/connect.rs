@@ -73,14 +73,17 @@ pub(super) async fn connect(
         // The door serves nothing but unix sockets.
         if let Some(parts) = upgrade.await.ok().and_then(|up| up.downcast::<TokioIo<UnixStream>>().ok()) {
             let (client, read) = (parts.io.into_inner(), parts.read_buf);
-            match opened {
-                Some(Ok(opened)) => carry(&reach, &node, client, read, opened).await,
+            let (verdict, early) = match opened {
+                Some(verdict) => (Some(verdict), read),
+                None => {
+                    let verdict = handed::verdict(&client, read, &waiting, opening).await;
+                    (verdict, waiting.said())
+                }
+            };
+            match verdict {
+                Some(Ok(opened)) => carry(&reach, &node, client, early, opened).await,
                 Some(Err(failure)) => handed::tell(client, &failure).await,
-                None => match handed::verdict(&client, read, &waiting, opening).await {
-                    Some(Ok(opened)) => carry(&reach, &node, client, waiting.said(), opened).await,
-                    Some(Err(failure)) => handed::tell(client, &failure).await,
-                    None => reach.given_up(&node, begun.elapsed()),
-                },
+                None => reach.given_up(&node, begun.elapsed()),
             }
         }
         drop((counted, place));

@@ -20,7 +20,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// A listening sshd. It ends with this.
 pub(crate) struct Sshd {
     program: &'static str,
-    child: Child,
+    _process: Process,
     address: SocketAddr,
     folder: tempfile::TempDir,
     stores: Arc<Stores>,
@@ -69,7 +69,7 @@ impl Sshd {
                 .spawn()
                 .unwrap();
             if listens(&mut child, address).await {
-                return Some(Self { program, child, address, folder, stores });
+                return Some(Self { program, _process: Process(child), address, folder, stores });
             }
         }
         panic!("sshd does not listen: {:?}", fs::read_to_string(path("log")));
@@ -131,7 +131,7 @@ impl Sshd {
 
     /// One more of it, that serves the other end of a socket pair: that takes far less than a TCP connection, and is
     /// writable again only when three quarters of that have been taken (unix(7) says nothing; Linux's `unix_writable`).
-    pub(super) fn on_a_socket_pair(&self) -> (UnixStream, OnASocketPair) {
+    pub(super) fn on_a_socket_pair(&self) -> (UnixStream, Process) {
         let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
         near.set_nonblocking(true).unwrap();
         let far = std::os::fd::OwnedFd::from(far);
@@ -145,7 +145,7 @@ impl Sshd {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        (UnixStream::from_std(near).unwrap(), OnASocketPair(child))
+        (UnixStream::from_std(near).unwrap(), Process(child))
     }
 
     /// The same over a stream of the test's.
@@ -181,20 +181,13 @@ async fn listens(child: &mut Child, address: SocketAddr) -> bool {
     false
 }
 
-/// An sshd for one connection. It ends with this.
-pub(super) struct OnASocketPair(Child);
+/// It ends with this.
+pub(super) struct Process(Child);
 
-impl Drop for OnASocketPair {
+impl Drop for Process {
     fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
-impl Drop for Sshd {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -161,47 +161,45 @@ impl State {
 impl Ring {
     /// Writes until there is nothing to write: on a thread that may wait for the disk.
     fn write(&self) {
-        let mut flown = 0;
-        loop {
-            let (file, bytes, at) = {
-                let mut state = self.lock();
-                // What the reader has taken meanwhile is nowhere.
-                let landed = state.flying.len();
-                state.in_file += landed as u64;
-                state.flying = Bytes::new();
-                self.memory.give(landed);
-                if flown > 0 {
-                    self.written.notify_waiters();
-                }
-                if state.over || state.waiting.is_empty() {
-                    state.writing = false;
-                    return;
-                }
-                let at = state.in_file;
-                state.flying = state.waiting.split().freeze();
-                (state.file.clone(), state.flying.clone(), at)
-            };
-            flown = bytes.len();
-            if let Err(reason) = self.write_at(file, &bytes, at) {
-                let mut state = self.lock();
-                state.failed = Some(reason);
-                drop(state);
+        while let Some((bytes, at)) = self.next_flight() {
+            if let Err(reason) = self.write_at(&bytes, at) {
+                self.lock().failed = Some(reason);
                 self.written.notify_waiters();
                 return;
             }
         }
     }
 
-    fn write_at(&self, file: Option<Arc<File>>, bytes: &[u8], at: u64) -> Result<(), String> {
-        let file = match file {
-            Some(file) => file,
-            None => {
-                let file = tempfile::tempfile_in(&self.folder).map_err(|error| {
-                    format!("no file for its unread output in {}: {error}", self.folder.display())
-                })?;
-                self.lock().file.insert(Arc::new(file)).clone()
-            }
-        };
+    /// Lands what was written, and says what to write next, and where.
+    fn next_flight(&self) -> Option<(Bytes, u64)> {
+        let mut state = self.lock();
+        // What the reader has taken meanwhile is nowhere.
+        let landed = std::mem::take(&mut state.flying).len();
+        state.in_file += landed as u64;
+        self.memory.give(landed);
+        self.written.notify_waiters();
+        state.writing = !state.over && !state.waiting.is_empty();
+        if !state.writing {
+            return None;
+        }
+        state.flying = state.waiting.split().freeze();
+        Some((state.flying.clone(), state.in_file))
+    }
+
+    /// The file, made when it is first needed.
+    fn file(&self) -> Result<Arc<File>, String> {
+        let known = self.lock().file.clone();
+        if let Some(file) = known {
+            return Ok(file);
+        }
+        let file = tempfile::tempfile_in(&self.folder).map_err(|error| {
+            format!("no file for its unread output in {}: {error}", self.folder.display())
+        })?;
+        Ok(self.lock().file.insert(Arc::new(file)).clone())
+    }
+
+    fn write_at(&self, bytes: &[u8], at: u64) -> Result<(), String> {
+        let file = self.file()?;
         let offset = at % self.capacity;
         let before_end = usize::try_from(self.capacity - offset).unwrap_or(usize::MAX).min(bytes.len());
         let (first, wrapped) = bytes.split_at(before_end);
