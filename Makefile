@@ -1,7 +1,7 @@
 # Type `make` for the list of targets. Everything they need is set up by themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-long test-ansible-matrix test-ansible-sanity fuzz chaos release soak lab-up lab-down demo bench bench-ansible scale install clean
+.PHONY: help setup test test-long test-ansible-matrix test-ansible-sanity fuzz platforms chaos release soak lab-up lab-down demo bench bench-ansible scale install clean
 
 PREFIX ?= /usr/local
 # How `make lab-up` makes the lab: NODES=5 RTT=40 ROOTLESS=1
@@ -37,6 +37,9 @@ test-ansible-sanity: setup ## Run ansible-test sanity on the collection; its lin
 
 fuzz: ## Look for bytes that break a parser: TARGET= (all) SECONDS=60 (each); needs nightly and cargo-fuzz
 	@scripts/fuzz.sh $(SECONDS) $(TARGET)
+
+platforms: ## Check types and lints for macOS and for Linux on arm64; needs rustup
+	@scripts/platforms.sh
 
 chaos: setup ## Break everything on purpose, over every way in, and print what was seen: FAULT=part-of-a-name
 	@FAULT="$(FAULT)" cargo test --locked --quiet -p natssh-tests --test chaos -- --ignored --nocapture

@@ -4,14 +4,14 @@
 //! caller's own user. The head of an answer is peeked at and consumed exactly,
 //! because the node's first bytes may stand right behind it.
 
-use crate::place;
+use crate::{place, socket};
 use natssh_wire::head::{BODY_LIMIT, Decoded, HEAD_LIMIT, ResponseHead, decode_failure, decode_response};
 use natssh_wire::{Failure, FailureKind, PROTOCOL};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{RecvFlags, SendFlags, SocketAddrUnix};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -38,9 +38,7 @@ impl Call {
     pub(crate) fn open(path: &Path, deadline: Instant) -> Result<Self, Missed> {
         let failed = |e: Errno| Missed::Failed(unreachable(path, &e));
         let address = SocketAddrUnix::new(path).map_err(failed)?;
-        let socket =
-            rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-                .map_err(failed)?;
+        let socket = socket::stream().map_err(failed)?;
         // The socket stays a blocking one, as ssh expects it: a full backlog is bounded by this timeout.
         set_socket_timeout(&socket, Timeout::Send, Some(left(deadline))).map_err(failed)?;
         match rustix::net::connect(&socket, &address) {
@@ -58,7 +56,7 @@ impl Call {
         set_socket_timeout(&self.socket, Timeout::Send, Some(left(deadline))).map_err(broken)?;
         let mut rest = request;
         while !rest.is_empty() {
-            match rustix::net::send(&self.socket, rest, SendFlags::NOSIGNAL) {
+            match rustix::net::send(&self.socket, rest, SendFlags::empty()) {
                 Ok(n) => rest = &rest[n..],
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Err(Missed::Failed(silent())),
@@ -191,8 +189,7 @@ fn wait_readable(socket: BorrowedFd<'_>, deadline: Instant) -> Result<(), Failur
 
 /// Passwords and agent paths pass here: another user's process must not get them.
 fn check_server(socket: &OwnedFd, path: &Path) -> Result<(), Failure> {
-    let server =
-        rustix::net::sockopt::socket_peercred(socket).map_err(|e| unreachable(path, &e))?.uid.as_raw();
+    let server = socket::peer(socket).map_err(|e| unreachable(path, &e))?;
     match place::uid() {
         own if own == server => Ok(()),
         own => Err(Failure::new(

@@ -20,6 +20,7 @@ mod real_ssh;
 mod relay;
 mod retry;
 mod sessions;
+mod socket;
 mod ssh;
 mod start;
 mod status;

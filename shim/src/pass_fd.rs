@@ -9,9 +9,10 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::FileType;
 use rustix::io::Errno;
-use rustix::net::sockopt::{socket_domain, socket_type};
+use rustix::net::sockopt::socket_type;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketType, recv, sendmsg,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketType, getsockname,
+    recv, sendmsg,
 };
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
@@ -19,7 +20,8 @@ use std::mem::MaybeUninit;
 /// True for a unix stream socket, which alone can carry a descriptor.
 pub(crate) fn can_carry(stdout: BorrowedFd<'_>) -> bool {
     // No other descriptor answers these.
-    socket_domain(stdout) == Ok(AddressFamily::UNIX) && socket_type(stdout) == Ok(SocketType::STREAM)
+    let address = getsockname(stdout).map(|address| address.address_family());
+    address == Ok(AddressFamily::UNIX) && socket_type(stdout) == Ok(SocketType::STREAM)
 }
 
 /// True when the caller waits for a descriptor, as far as can be seen from its descriptors.
@@ -45,7 +47,7 @@ pub(crate) fn send(stdout: BorrowedFd<'_>, stream: &OwnedFd) -> rustix::io::Resu
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         control.push(SendAncillaryMessage::ScmRights(&descriptors));
-        match sendmsg(stdout, &[IoSlice::new(&[0])], &mut control, SendFlags::NOSIGNAL) {
+        match sendmsg(stdout, &[IoSlice::new(&[0])], &mut control, SendFlags::empty()) {
             Ok(_) => return Ok(()),
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => {

@@ -13,7 +13,21 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 /// Reads of this many bytes and more are part of a flow, in which acknowledgements are not late.
+#[cfg(target_os = "linux")]
 const FLOW: usize = 4096;
+
+/// Has what was read acknowledged now, unless it is part of a flow.
+#[cfg(target_os = "linux")]
+fn acknowledge(connection: &TcpStream, read: usize) {
+    if (1..FLOW).contains(&read) {
+        // The kernel forgets it with the next delayed acknowledgement (tcp(7)). Not worth failing for.
+        let _ = rustix::net::sockopt::set_tcp_quickack(connection, true);
+    }
+}
+
+/// Other systems cannot be told.
+#[cfg(not(target_os = "linux"))]
+fn acknowledge(_: &TcpStream, _: usize) {}
 
 /// The connection.
 pub(super) struct Prompt(pub(super) TcpStream);
@@ -26,12 +40,7 @@ impl AsyncRead for Prompt {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.0).poll_read(cx, buffer))?;
-        let read = buffer.filled().len() - before;
-        #[cfg(target_os = "linux")]
-        if (1..FLOW).contains(&read) {
-            // The kernel forgets it with the next delayed acknowledgement (tcp(7)). Not worth failing for.
-            let _ = rustix::net::sockopt::set_tcp_quickack(&self.0, true);
-        }
+        acknowledge(&self.0, buffer.filled().len() - before);
         Poll::Ready(Ok(()))
     }
 }

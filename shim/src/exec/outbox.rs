@@ -61,7 +61,7 @@ impl Outbox {
         while !self.is_empty() {
             let is_input = !self.unsent.is_empty();
             let bytes = if is_input { &self.input[self.unsent.clone()] } else { &self.short };
-            match send(&socket, bytes, SendFlags::NOSIGNAL) {
+            match send(&socket, bytes, SendFlags::empty()) {
                 Ok(count) if is_input => self.unsent.start += count,
                 Ok(count) => drop(self.short.drain(..count)),
                 Err(Errno::INTR) => {}

@@ -12,8 +12,8 @@ use rustix::io::{Errno, read, write};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use std::time::{Duration, Instant};
 
-/// What a pipe takes at once if it takes anything: `PIPE_BUF` of pipe(7).
-const SIP: usize = 4096;
+/// What a pipe takes at once if it takes anything: `PIPE_BUF` of pipe(7), and elsewhere the least that POSIX allows.
+const SIP: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
 
 /// How a stream is used without waiting for it.
 #[derive(Debug)]
@@ -182,7 +182,7 @@ impl Sink {
     fn try_write(&self, bytes: &[u8]) -> Result<usize, Errno> {
         match &self.way {
             Way::Own(own) => write(own, bytes),
-            Way::Socket => send(self.fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
+            Way::Socket => send(self.fd, bytes, SendFlags::DONTWAIT),
             Way::Foreign => {
                 let now = Timespec { tv_sec: 0, tv_nsec: 0 };
                 match poll(&mut [PollFd::from_borrowed_fd(self.fd, PollFlags::OUT)], Some(&now))? {
