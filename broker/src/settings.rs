@@ -31,11 +31,12 @@ use call::{Around, Call, Hop};
 pub use control::Controlled;
 use expand::Tokens;
 use identity::Identities;
-use lookup::{Found, Lookup, NotFound};
+use lookup::{Found, Lookup, NotFound, Seen};
 use meaning::{Meaning, OwnWay, Whom};
 use natssh_wire::exec::{ExecRequest, Resolution};
-use natssh_wire::ssh_words::{Invocation, Tunnel};
+use natssh_wire::ssh_words::{Demand, Invocation, Tunnel};
 use natssh_wire::{Failure, NodeAddr};
+use std::sync::Arc;
 use table::{For, Over};
 
 /// The most hops of ProxyJump, those of hops included.
@@ -44,8 +45,21 @@ const HOPS: usize = 8;
 /// Decides about calls, and remembers what ssh said.
 #[derive(Default)]
 pub struct Settings {
-    lookup: Lookup,
+    lookup: Arc<Lookup>,
     identities: Identities,
+}
+
+/// A request with a call of ssh, and what a look at the disk found.
+pub struct Looked {
+    request: Arc<ExecRequest>,
+    found: Result<Asked, Declined>,
+}
+
+/// A call, what only the real ssh can do about it, and what is known of its settings.
+struct Asked {
+    call: Call,
+    demand: Option<Demand>,
+    seen: Result<Seen, NotFound>,
 }
 
 /// The real ssh's, and why.
@@ -65,12 +79,25 @@ struct Road {
 }
 
 impl Settings {
+    /// Reads a call, and looks (blocking) for what is known of its settings, and at the files of the identity that it
+    /// needs where its host is called as it was typed.
+    pub fn look(&self, request: &Arc<ExecRequest>, reach: &Reach) -> Looked {
+        let found = call_of(request).map(|(call, demand)| {
+            let seen = self.lookup.look(&call, &Around::of(request));
+            if let Ok(seen) = &seen {
+                reach.look_ahead(&node(&call.typed), seen.since);
+            }
+            Asked { call, demand, seen }
+        });
+        Looked { request: request.clone(), found }
+    }
+
     /// What becomes of a call, with the routes of `reach`.
     ///
     /// # Errors
     /// There is no real ssh to ask.
-    pub async fn decide(&self, request: &ExecRequest, reach: &Reach) -> Result<Decision, Failure> {
-        let decided = self.decide_native(request, reach, None).await?;
+    pub async fn decide(&self, looked: Looked, reach: &Reach) -> Result<Decision, Failure> {
+        let decided = self.decide_native(looked, reach, None).await?;
         Ok(decided.unwrap_or_else(|declined| Decision::RealSsh(declined.into_resolution())))
     }
 
@@ -80,34 +107,31 @@ impl Settings {
     /// There is no real ssh to ask.
     pub async fn hand_over(
         &self,
-        request: &ExecRequest,
+        looked: Looked,
         reach: &Reach,
         reason: &str,
     ) -> Result<Resolution, Failure> {
-        let decided = self.decide_native(request, reach, Some(reason)).await?;
+        let decided = self.decide_native(looked, reach, Some(reason)).await?;
         Ok(decided.err().unwrap_or_else(|| Declined::because(reason)).into_resolution())
     }
 
     /// With a `reason` it is not.
     async fn decide_native(
         &self,
-        request: &ExecRequest,
+        Looked { request, found }: Looked,
         reach: &Reach,
         reason: Option<&str>,
     ) -> Result<Result<Decision, Declined>, Failure> {
-        let invocation = match Invocation::parse(&request.words) {
-            Ok(invocation) => invocation,
-            Err(no_call) => return Ok(Err(Declined::because(no_call.to_string()))),
+        let Asked { call, demand, seen } = match found {
+            Ok(asked) => asked,
+            Err(declined) => return Ok(Err(declined)),
         };
-        let demand = invocation.demands_real_ssh();
-        if let Some(demand) = demand.filter(|demand| demand.tunnel == Tunnel::Never) {
-            return Ok(Err(Declined::because(demand.reason)));
-        }
-        let Some(call) = Call::of(&invocation, request.terminals) else {
-            return Ok(Err(Declined::because("the host's name is not UTF-8")));
+        let around = Around::of(&request);
+        let found = match seen {
+            Ok(seen) => self.lookup.found(&call, &around, seen).await,
+            Err(not_found) => Err(not_found),
         };
-        let around = Around::of(request);
-        let found = match self.lookup.settings(&call, &around).await {
+        let found = match found {
             Ok(found) => found,
             Err(NotFound::NoSsh(failure)) => return Err(failure),
             Err(NotFound::Refused(words)) => return Ok(Err(Declined::because(words))),
@@ -256,6 +280,20 @@ impl Settings {
     }
 }
 
+/// The call that a request's words are, and what only the real ssh can do about it.
+fn call_of(request: &ExecRequest) -> Result<(Call, Option<Demand>), Declined> {
+    let invocation =
+        Invocation::parse(&request.words).map_err(|no_call| Declined::because(no_call.to_string()))?;
+    match invocation.demands_real_ssh() {
+        Some(demand) if demand.tunnel == Tunnel::Never => Err(Declined::because(demand.reason)),
+        demand => {
+            let call = Call::of(&invocation, request.terminals);
+            let call = call.ok_or_else(|| Declined::because("the host's name is not UTF-8"))?;
+            Ok((call, demand))
+        }
+    }
+}
+
 /// What a call means by what ssh printed for it.
 fn meaning<'m>(call: &'m Call, around: &'m Around<'m>, found: &'m Found, whom: &Whom) -> Meaning<'m> {
     let printed = &found.known.printed;
@@ -275,9 +313,14 @@ fn meaning<'m>(call: &'m Call, around: &'m Around<'m>, found: &'m Found, whom: &
     Meaning { printed, usual: &found.basis.usual, call, around, tokens }
 }
 
+/// What routes are asked about where nothing but a host is known.
+fn node(host: &str) -> NodeAddr {
+    NodeAddr { host: host.to_owned(), port: 22 }
+}
+
 /// Whether natssh's own way to a host is anything but plain TCP.
 fn leads_elsewhere(reach: &Reach, host: &str) -> bool {
-    let upstream = reach.settings.routes.pick(&NodeAddr { host: host.to_owned(), port: 22 }).upstream;
+    let upstream = reach.settings.routes.pick(&node(host)).upstream;
     reach.settings.upstreams.get(&upstream).is_some_and(|upstream| !matches!(upstream.kind, Kind::Direct))
 }
 

@@ -112,7 +112,10 @@ async fn reach_to(
     .await
 }
 
-async fn looked(look: impl FnOnce() -> Arc<Reach> + Send + 'static) -> Result<Arc<Reach>, Failure> {
+/// What a look at files finds: they may be slow, so a thread of its own looks.
+pub(super) async fn looked<T: Send + 'static>(
+    look: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
     tokio::task::spawn_blocking(look)
         .await
         .map_err(|_| Failure::new(FailureKind::Internal, "a look at the configuration failed inside natssh"))

@@ -24,7 +24,7 @@ const MASTER: Duration = Duration::from_secs(1);
 
 /// Does what is asked, and says what that meant.
 pub(super) async fn control(broker: &Arc<Broker>, request: Request<Incoming>) -> Result<Answer, Failure> {
-    let asked: ExecRequest = read(request.into_body()).await?;
+    let asked: Arc<ExecRequest> = Arc::new(read(request.into_body()).await?);
     let none = || bad("the words are no call with -O check, -O stop or -O exit".into());
     let invocation = Invocation::parse(&asked.words).map_err(|_| none())?;
     let control = invocation.control().ok_or_else(none)?;

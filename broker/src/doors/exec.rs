@@ -51,7 +51,7 @@ pub(super) async fn exec(
     check_upgrade(request.headers(), exec::UPGRADE)?;
     let process = request.extensions().get::<Caller>().map(|caller| caller.0);
     let upgrade = hyper::upgrade::on(&mut request);
-    let asked: ExecRequest = read(request.into_body()).await?;
+    let asked: Arc<ExecRequest> = Arc::new(read(request.into_body()).await?);
     // From here on a broker that drains waits for it.
     let counted = broker.count_stream();
     let (target, wishes, purpose) = match decide(broker, &asked).await? {
@@ -98,7 +98,7 @@ pub(super) async fn exec(
 /// Decides about the call, and says so.
 pub(super) async fn resolve(broker: &Arc<Broker>, request: Request<Incoming>) -> Result<Answer, Failure> {
     broker.open_for_streams()?;
-    let asked: ExecRequest = read(request.into_body()).await?;
+    let asked: Arc<ExecRequest> = Arc::new(read(request.into_body()).await?);
     Ok(match decide(broker, &asked).await? {
         Decision::Native(target, _) | Decision::Connection(target, ..) => {
             let Target { host, port, user, .. } = *target;

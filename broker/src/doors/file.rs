@@ -117,7 +117,7 @@ async fn plan(
     if path.as_bytes().is_empty() || path.as_bytes().len() > LONGEST_PATH {
         return Err(bad(format!("a path has 1 to {LONGEST_PATH} bytes")));
     }
-    let call = as_sftp(call)?;
+    let call = Arc::new(as_sftp(call)?);
     let (target, wishes) = match decide(broker, &call).await? {
         Decision::Native(target, wishes) => (target, wishes),
         Decision::Connection(..) => return Err(bad("a call with -N or -W carries no file".into())),

@@ -1,8 +1,10 @@
 //! Requests that are about a call of ssh: read, decided about, and answered.
 
-use super::connect::current_reach;
+use super::connect::looked;
 use super::local::Answer;
 use crate::broker::Broker;
+use crate::reach::Reach;
+use crate::settings::Looked;
 use crate::target::{Decision, Wishes};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -23,19 +25,30 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const MOST_PATIENCE: Duration = Duration::from_secs(300);
 
 /// What becomes of a call, by the configuration in force.
-pub(super) async fn decide(broker: &Arc<Broker>, asked: &ExecRequest) -> Result<Decision, Failure> {
-    let reach = current_reach(broker).await?;
-    broker.calls.decide(asked, &reach).await
+pub(super) async fn decide(broker: &Arc<Broker>, asked: &Arc<ExecRequest>) -> Result<Decision, Failure> {
+    let (reach, looked) = look(broker, asked).await?;
+    broker.calls.decide(looked, &reach).await
 }
 
 /// What the real ssh is told of a call that only showed on its way to be none of natssh's.
 pub(super) async fn hand_over(
     broker: &Arc<Broker>,
-    asked: &ExecRequest,
+    asked: &Arc<ExecRequest>,
     reason: &str,
 ) -> Result<Resolution, Failure> {
-    let reach = current_reach(broker).await?;
-    broker.calls.hand_over(asked, &reach, reason).await
+    let (reach, looked) = look(broker, asked).await?;
+    broker.calls.hand_over(looked, &reach, reason).await
+}
+
+/// Whether somebody has logged in or out, and what is known of the call: files may be slow, and one thread looks at all.
+async fn look(broker: &Arc<Broker>, asked: &Arc<ExecRequest>) -> Result<(Arc<Reach>, Looked), Failure> {
+    let (broker, asked) = (broker.clone(), asked.clone());
+    looked(move || {
+        let reach = broker.reach_after_login(std::time::Instant::now());
+        let looked = broker.calls.look(&asked, &reach);
+        (reach, looked)
+    })
+    .await
 }
 
 /// 101: from here on the connection carries frames.

@@ -32,19 +32,26 @@ pub(super) struct Basis {
 pub(super) struct Bases(Mutex<HashMap<PathBuf, (Build, Arc<Basis>)>>);
 
 /// A program's file: it changes with an update.
-type Build = (u64, u64, i64);
+pub(super) type Build = (u64, u64, i64);
 
 impl Bases {
-    /// What that program says.
+    /// Which file that program is, and what it said, if it was asked (blocking).
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn look(&self, ssh: &Path) -> io::Result<(Build, Option<Arc<Basis>>)> {
+        let data = ssh.metadata()?;
+        let build = (data.dev(), data.ino(), data.mtime());
+        let bases = self.lock();
+        let known = bases.get(ssh).filter(|(known, _)| *known == build);
+        Ok((build, known.map(|(_, basis)| basis.clone())))
+    }
+
+    /// Asks that program.
     ///
     /// # Errors
     /// It cannot be run, or says what no ssh says.
-    pub(super) async fn of(&self, ssh: &Path, around: &Around<'_>) -> io::Result<Arc<Basis>> {
-        let data = tokio::fs::metadata(ssh).await?;
-        let build = (data.dev(), data.ino(), data.mtime());
-        if let Some((_, basis)) = self.lock().get(ssh).filter(|(known, _)| *known == build) {
-            return Ok(basis.clone());
-        }
+    pub(super) async fn ask(&self, ssh: &Path, build: Build, around: &Around<'_>) -> io::Result<Arc<Basis>> {
         let words = ["-F", "none", "-o", "ControlPath=~/%u", "natssh", "true"].map(Word::from);
         let question =
             Question { ssh, words: &words, directory: &Word::from("/"), environment: around.environment() };

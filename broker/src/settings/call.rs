@@ -7,6 +7,7 @@ use natssh_wire::ssh_words::Invocation;
 use natssh_wire::terminal::Terminal;
 use natssh_wire::word::Word;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What a caller asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,14 +93,20 @@ impl Call {
 }
 
 /// What a caller brings along.
+#[derive(Clone, Copy)]
 pub(super) struct Around<'r> {
-    request: &'r ExecRequest,
+    request: &'r Arc<ExecRequest>,
 }
 
 impl<'r> Around<'r> {
     /// What came with a request.
-    pub(super) fn of(request: &'r ExecRequest) -> Self {
+    pub(super) fn of(request: &'r Arc<ExecRequest>) -> Self {
         Self { request }
+    }
+
+    /// The request, to keep.
+    pub(super) fn request(&self) -> Arc<ExecRequest> {
+        self.request.clone()
     }
 
     /// The folder.

@@ -12,6 +12,7 @@ use natssh_wire::Failure;
 use natssh_wire::exec::ExecRequest;
 use natssh_wire::ssh_words::Invocation;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// The connection that is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +30,7 @@ impl Settings {
     /// There is no real ssh to ask.
     pub async fn controlled(
         &self,
-        request: &ExecRequest,
+        request: &Arc<ExecRequest>,
         invocation: &Invocation,
         reach: &Reach,
     ) -> Result<Result<Controlled, String>, Failure> {

@@ -18,6 +18,7 @@ use natssh_wire::NodeAddr;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 /// Where ssh knocks unasked.
 const SSH_PORT: u16 = 22;
@@ -78,7 +79,7 @@ impl Identities {
             return Introduction::default();
         };
         // What is wrong with an identity is told by the upstream when it is asked for a stream.
-        let Some(places) = self.places(watched, reach.state_dir()).await else {
+        let Some(places) = self.places(watched, reach.state_dir(), found.since).await else {
             return Introduction::default();
         };
         let mentions = |keyword: &str| found.known.scan.keywords.contains(keyword);
@@ -100,9 +101,12 @@ impl Identities {
         }
     }
 
-    async fn places(&self, watched: Arc<Watched>, state_dir: &Path) -> Option<Arc<Places>> {
+    async fn places(&self, watched: Arc<Watched>, state_dir: &Path, since: Instant) -> Option<Arc<Places>> {
         let (name, state_dir) = (watched.name().to_owned(), state_dir.to_owned());
-        let snapshot = tokio::task::spawn_blocking(move || watched.refresh()).await.ok()?;
+        let snapshot = match watched.seen_since(since) {
+            Some(snapshot) => snapshot,
+            None => tokio::task::spawn_blocking(move || watched.refreshed_since(since)).await.ok()?,
+        };
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
         if let Some((_, places)) = known.filter(|(generation, _)| *generation == snapshot.generation) {
             return Some(places);

@@ -1,6 +1,6 @@
 //! Answers of `ssh -G`, kept or asked for.
 
-use super::account::{Bases, Basis};
+use super::account::{Bases, Basis, Build};
 use super::ask::{self, Answer, Question};
 use super::cache::{Cache, Key, Known};
 use super::call::{Around, Call};
@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 /// How many `ssh -G` run at a time; those who wait often find their answer kept.
@@ -36,6 +37,8 @@ pub(super) struct Found {
     pub(super) basis: Arc<Basis>,
     /// What ssh has to say to the user.
     pub(super) complaint: Option<String>,
+    /// When it was begun to look for it.
+    pub(super) since: Instant,
 }
 
 impl Found {
@@ -43,6 +46,17 @@ impl Found {
     pub(super) fn leaves_open(&self, keyword: &str) -> bool {
         self.known.printed.all(keyword) == self.basis.usual.all(keyword)
     }
+}
+
+/// What is known of a call without asking ssh.
+#[derive(Debug)]
+pub(super) struct Seen {
+    key: Key,
+    build: Build,
+    basis: Option<Arc<Basis>>,
+    known: Option<Arc<Known>>,
+    /// When the look began.
+    pub(super) since: Instant,
 }
 
 /// Why there is no answer.
@@ -77,15 +91,31 @@ impl Lookup {
     ///
     /// # Errors
     /// See [`NotFound`].
-    pub(super) async fn settings(&self, call: &Call, around: &Around<'_>) -> Result<Found, NotFound> {
-        let ssh = super::real_ssh::find(around).await.map_err(NotFound::NoSsh)?;
-        let basis = self.bases.of(&ssh, around).await.map_err(|error| unclear(&error))?;
+    pub(super) async fn settings(
+        self: &Arc<Self>,
+        call: &Call,
+        around: &Around<'_>,
+    ) -> Result<Found, NotFound> {
+        let (lookup, asked, request) = (self.clone(), call.clone(), around.request());
+        let seen = spawn_blocking(move || lookup.look(&asked, &Around::of(&request))).await;
+        let seen = seen.map_err(|error| unclear(&io::Error::other(error)))??;
+        self.found(call, around, seen).await
+    }
+
+    /// Looks for an answer that is kept (blocking: homes may be on slow disks).
+    ///
+    /// # Errors
+    /// See [`NotFound`].
+    pub(super) fn look(&self, call: &Call, around: &Around<'_>) -> Result<Seen, NotFound> {
+        let since = Instant::now();
+        let ssh = super::real_ssh::find(around).map_err(NotFound::NoSsh)?;
+        let (build, basis) = self.bases.look(&ssh).map_err(|error| unclear(&error))?;
         let named = in_words(&call.words);
         if call.words.iter().any(|word| word.as_bytes().contains(&b'\n')) || breaks_lines(around, &named) {
             return Err(NotFound::Unclear("a value holds a line break".into()));
         }
         let key = Key {
-            ssh: ssh.clone(),
+            ssh,
             words: call.words.clone(),
             directory: around.directory().clone(),
             variables: values(
@@ -93,14 +123,36 @@ impl Lookup {
                 ["HOME", "PATH", "SSH_AUTH_SOCK"].into_iter().chain(named.iter().map(String::as_str)),
             ),
         };
-        if let Some(known) = self.kept(&key, around).await {
-            return Ok(Found { known, basis, complaint: None });
+        let known = self.kept(&key, around).filter(|known| known.scan.still_holds());
+        Ok(Seen { key, build, basis, known, since })
+    }
+
+    /// The settings of a call of which that much is known.
+    ///
+    /// # Errors
+    /// See [`NotFound`].
+    pub(super) async fn found(
+        &self,
+        call: &Call,
+        around: &Around<'_>,
+        seen: Seen,
+    ) -> Result<Found, NotFound> {
+        let Seen { key, build, basis, known, since } = seen;
+        let basis = match basis {
+            Some(basis) => basis,
+            None => self.bases.ask(&key.ssh, build, around).await.map_err(|error| unclear(&error))?,
+        };
+        if let Some(known) = known {
+            return Ok(Found { known, basis, complaint: None, since });
         }
         let Ok(_place) = timeout(QUEUE, self.asking.acquire()).await else {
             return Err(NotFound::Unclear("too many calls ask ssh -G at once".into()));
         };
-        if let Some(known) = self.kept(&key, around).await {
-            return Ok(Found { known, basis, complaint: None });
+        // Who was before may have asked the same.
+        if let Some(known) = self.kept(&key, around)
+            && holds(&known).await
+        {
+            return Ok(Found { known, basis, complaint: None, since });
         }
         let start = Start {
             file: call.file.as_ref().map(|file| match file.as_bytes().eq_ignore_ascii_case(b"none") {
@@ -112,7 +164,7 @@ impl Lookup {
                 .variable("HOME")
                 .map(|home| home.as_os_str().into())
                 .filter(|home: &PathBuf| !home.as_os_str().is_empty()),
-            ssh: ssh.clone(),
+            ssh: key.ssh.clone(),
         };
         let scan = scan_off_the_loop(start).await.map_err(|error| unclear(&error))?;
         if scan.asks_for_command {
@@ -122,7 +174,7 @@ impl Lookup {
             return Err(NotFound::Unclear("a value holds a line break".into()));
         }
         let question = Question {
-            ssh: &ssh,
+            ssh: &key.ssh,
             words: &call.words,
             directory: around.directory(),
             environment: around.environment(),
@@ -141,13 +193,14 @@ impl Lookup {
         {
             self.lock().put(key, known.clone(), Instant::now());
         }
-        Ok(Found { known, basis, complaint })
+        Ok(Found { known, basis, complaint, since })
     }
 
-    async fn kept(&self, key: &Key, around: &Around<'_>) -> Option<Arc<Known>> {
+    /// What was kept for the same variables; its files may be others now.
+    fn kept(&self, key: &Key, around: &Around<'_>) -> Option<Arc<Known>> {
         let known = self.lock().get(key, Instant::now())?;
         let same = values(around, known.variables.iter().map(|(name, _)| name.as_str())) == known.variables;
-        (same && holds(&known).await).then_some(known)
+        same.then_some(known)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Cache> {
@@ -158,11 +211,11 @@ impl Lookup {
 /// Whether the files are as they were. Homes may be on slow disks: it is looked on a thread of its own.
 async fn holds(known: &Arc<Known>) -> bool {
     let known = known.clone();
-    tokio::task::spawn_blocking(move || known.scan.still_holds()).await.unwrap_or(false)
+    spawn_blocking(move || known.scan.still_holds()).await.unwrap_or(false)
 }
 
 async fn scan_off_the_loop(start: Start) -> io::Result<Scan> {
-    tokio::task::spawn_blocking(move || Scan::of(&start)).await.map_err(io::Error::other)
+    spawn_blocking(move || Scan::of(&start)).await.map_err(io::Error::other)
 }
 
 /// With these, ssh has asked name servers.

@@ -71,6 +71,7 @@ mod tests {
     use natssh_wire::exec::{ExecRequest, Terminals};
     use natssh_wire::ssh_words::Invocation;
     use natssh_wire::terminal::{Size, Terminal};
+    use std::sync::Arc;
 
     const AT_A_TERMINAL: Terminals = Terminals { stdin: true, stdout: true, stderr: true };
 
@@ -86,7 +87,7 @@ mod tests {
         };
         let words: Vec<Word> = words.split(' ').map(Word::from).collect();
         let call = Call::of(&Invocation::parse(&words).unwrap(), terminals).unwrap();
-        asked(&call, &Around::of(&request), &printed(lines))
+        asked(&call, &Around::of(&Arc::new(request)), &printed(lines))
     }
 
     fn pty(need: Need) -> Asked {
@@ -127,7 +128,7 @@ mod tests {
     #[test]
     fn a_client_that_cannot_be_a_terminal_is_not_given_one() {
         let call = Call::of(&Invocation::parse(&["web".into()]).unwrap(), AT_A_TERMINAL).unwrap();
-        let request = ExecRequest::default();
+        let request = Arc::new(ExecRequest::default());
         assert!(asked(&call, &Around::of(&request), &printed("requesttty auto\n")).is_err());
     }
 

@@ -46,12 +46,16 @@ impl World {
     }
 
     async fn decide(&self, words: &[&str]) -> Decision {
-        self.settings.decide(&self.request(words), &self.reach).await.unwrap()
+        self.settings.decide(self.look(words), &self.reach).await.unwrap()
     }
 
     /// What the real ssh is told where a call turns out to be its own.
     async fn told(&self, words: &[&str]) -> Resolution {
-        self.settings.hand_over(&self.request(words), &self.reach, "it turned out so").await.unwrap()
+        self.settings.hand_over(self.look(words), &self.reach, "it turned out so").await.unwrap()
+    }
+
+    fn look(&self, words: &[&str]) -> Looked {
+        self.settings.look(&Arc::new(self.request(words)), &self.reach)
     }
 
     fn request(&self, words: &[&str]) -> ExecRequest {
@@ -292,6 +296,17 @@ async fn a_node_of_a_cluster_is_met_as_the_upstream_s_identity() {
         assert!(!trusting.trust.global_files.contains(&known_hosts), "{option} is the user's to say");
         assert_eq!(trusting.proof.keys[0], key);
     }
+}
+
+#[tokio::test]
+async fn one_look_is_enough_for_the_identity_too() {
+    let Some(world) = World::after("", "default = \"proxy.example.com\"\n", logged_in) else { return };
+    let identity = world.reach.identity("proxy.example.com").unwrap();
+    let since = std::time::Instant::now();
+    assert!(identity.seen_since(since).is_none());
+    let looked = world.look(&["web", "true"]);
+    let since = looked.found.ok().unwrap().seen.unwrap().since;
+    assert!(identity.seen_since(since).is_some());
 }
 
 #[tokio::test]

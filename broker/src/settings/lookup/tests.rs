@@ -8,12 +8,12 @@ use std::time::Duration;
 /// A home, and an ssh that prints what `answer` holds and notes each call.
 struct World {
     folder: tempfile::TempDir,
-    lookup: Lookup,
+    lookup: Arc<Lookup>,
 }
 
 impl World {
     fn new() -> Self {
-        let world = Self { folder: tempfile::tempdir().unwrap(), lookup: Lookup::default() };
+        let world = Self { folder: tempfile::tempdir().unwrap(), lookup: Arc::default() };
         fs::create_dir_all(world.path("bin")).unwrap();
         fs::create_dir_all(world.path(".ssh")).unwrap();
         let at = world.folder.path().display();
@@ -52,7 +52,7 @@ impl World {
         let mut environment: Vec<_> = more.iter().map(variable).collect();
         environment.push(("PATH".into(), path.as_str().into()));
         let request = ExecRequest { words, directory: "/".into(), environment, ..ExecRequest::default() };
-        self.lookup.settings(&call, &Around::of(&request)).await
+        self.lookup.settings(&call, &Around::of(&Arc::new(request))).await
     }
 
     /// Waits until files count as written long ago.

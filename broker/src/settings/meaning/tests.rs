@@ -2,6 +2,7 @@ use super::*;
 use crate::target::Need;
 use natssh_wire::exec::{ExecRequest, Terminals};
 use natssh_wire::terminal::Terminal;
+use std::sync::Arc;
 
 const PRINTED: &str = "\
 host Web
@@ -65,7 +66,8 @@ impl Case {
     }
 
     fn ask<T>(&self, ask: impl FnOnce(&Meaning<'_>) -> T) -> T {
-        let around = Around::of(&self.request);
+        let request = Arc::new(self.request.clone());
+        let around = Around::of(&request);
         let whom = Whom::of(&self.printed, "Web").unwrap();
         let tokens = Tokens {
             host: whom.host,
