@@ -13,6 +13,21 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// `natssh proxy` alone, of the same words. It is started for every connection, and the parser of all commands takes
+/// longer to build than everything else that it does.
+#[derive(Debug, Parser)]
+#[command(disable_help_flag = true)]
+struct ProxyAlone {
+    #[command(flatten)]
+    asked: Proxy,
+}
+
+/// What `natssh proxy` is asked by these words; nothing where they are not for it, or not right: then [`Cli`] says so.
+pub(crate) fn proxy_alone(words: &[OsString]) -> Option<Proxy> {
+    words.first().filter(|word| *word == "proxy")?;
+    ProxyAlone::try_parse_from(words).ok().map(|alone| alone.asked)
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Open a stream to HOST:PORT; made for ssh's ProxyCommand.
@@ -133,7 +148,7 @@ pub(crate) enum Shell {
 }
 
 /// What `natssh proxy` was asked.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, PartialEq, Eq, clap::Args)]
 pub(crate) struct Proxy {
     /// The node (ssh's %h).
     #[arg(value_hint = ValueHint::Hostname)]
@@ -218,6 +233,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn the_words_fit_together() {
@@ -235,5 +251,27 @@ mod tests {
         assert!(Cli::try_parse_from(["natssh", "proxy", "-oProxyCommand=x", "22"]).is_err());
         assert!(Cli::try_parse_from(["natssh", "proxy", "web", "22", "--connect-timeout", "0"]).is_err());
         assert!(Cli::try_parse_from(["natssh", "proxy", "web", "22", "--connect-timeout", "nan"]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn proxy_alone_means_what_it_means_among_all_commands(
+            rest in proptest::collection::vec(
+                proptest::sample::select(vec![
+                    "web", "22", "--", "-h", "--help", "--version", "--login", "--login=", "ops", "--fdpass", "yes", "--fdpass=no",
+                    "--connect-timeout", "--connect-timeout=2", "0", "-4", "", "proxy", "status",
+                ]),
+                0..6,
+            ),
+            first in proptest::sample::select(vec!["proxy", "proxy", "proxy", "prox", "status"]),
+        ) {
+            let words: Vec<OsString> = std::iter::once(first).chain(rest).map(OsString::from).collect();
+            let all = Cli::try_parse_from(std::iter::once(&OsString::from("natssh")).chain(&words));
+            let among_all = all.ok().and_then(|cli| match cli.command {
+                Command::Proxy(asked) => Some(asked),
+                _ => None,
+            });
+            prop_assert_eq!(proxy_alone(&words), among_all);
+        }
     }
 }

@@ -51,6 +51,9 @@ fn main() -> ExitCode {
         Personality::Tool(tool, words) => return tool::run(tool, words),
         Personality::Natssh(words) => words,
     };
+    if let Some(asked) = cli::proxy_alone(words) {
+        return proxy::run(&asked, begun);
+    }
     let named = std::iter::once(OsStr::new("natssh")).chain(words.iter().map(OsString::as_os_str));
     let cli = match Cli::try_parse_from(named) {
         Ok(cli) => cli,
