@@ -37,7 +37,7 @@ pub(super) struct Found {
     pub(super) basis: Arc<Basis>,
     /// What ssh has to say to the user.
     pub(super) complaint: Option<String>,
-    /// When it was begun to look for it.
+    /// What was seen of files since then is not older than the answer: ssh may have been told to renew them before it gave it.
     pub(super) since: Instant,
 }
 
@@ -152,7 +152,7 @@ impl Lookup {
         if let Some(known) = self.kept(&key, around)
             && holds(&known).await
         {
-            return Ok(Found { known, basis, complaint: None, since });
+            return Ok(Found { known, basis, complaint: None, since: Instant::now() });
         }
         let start = Start {
             file: call.file.as_ref().map(|file| match file.as_bytes().eq_ignore_ascii_case(b"none") {
@@ -193,7 +193,7 @@ impl Lookup {
         {
             self.lock().put(key, known.clone(), Instant::now());
         }
-        Ok(Found { known, basis, complaint, since })
+        Ok(Found { known, basis, complaint, since: Instant::now() })
     }
 
     /// What was kept for the same variables; its files may be others now.

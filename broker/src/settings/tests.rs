@@ -310,6 +310,18 @@ async fn one_look_is_enough_for_the_identity_too() {
 }
 
 #[tokio::test]
+async fn an_identity_that_ssh_was_told_to_renew_is_met_as_it_is_then() {
+    let prepare = |folder: &Path| {
+        logged_in(folder);
+        std::fs::rename(folder.join("tsh/keys"), folder.join("renewed")).unwrap();
+    };
+    let config = "Match exec \"test ! -e renewed || mv renewed tsh/keys\"\n";
+    let Some(world) = World::after(config, "default = \"proxy.example.com\"\n", prepare) else { return };
+    let target = world.native(&["web.example", "true"]).await;
+    assert_eq!(target.proof.keys[0], world.path("tsh").join("keys/proxy.example.com/me"));
+}
+
+#[tokio::test]
 async fn login_and_port_of_a_cluster_hold_where_the_user_names_none() {
     let toml = "[upstream.office]\nkind = \"teleport\"\nproxy = \"proxy.example.com:3023\"\nlogin = \"deploy\"\ncluster = \"Example\"\n\
         [[route]]\nhosts = [\"*\"]\nupstream = \"office\"\n";
