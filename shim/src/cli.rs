@@ -13,8 +13,8 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// `natssh proxy` alone, of the same words. It is started for every connection, and the parser of all commands takes
-/// longer to build than everything else that it does.
+/// `natssh proxy` alone, of the same words. It is started for every connection, and to build the parser of all commands
+/// would be a third of its work.
 #[derive(Debug, Parser)]
 #[command(disable_help_flag = true)]
 struct ProxyAlone {

@@ -14,6 +14,7 @@ use natssh_wire::status;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
+use tokio::task::JoinError;
 
 /// What an identity is at one moment, or why it is not usable.
 #[derive(Debug)]
@@ -131,6 +132,18 @@ impl Watched {
     pub fn seen_since(&self, since: Instant) -> Option<Arc<Snapshot>> {
         let state = self.state.try_lock().ok()?;
         (state.looked > since).then(|| self.current())
+    }
+
+    /// The same as [`Watched::refreshed_since`], which gets a thread of its own where it has to look.
+    ///
+    /// # Errors
+    /// The look ended in the middle.
+    pub async fn snapshot_since(self: &Arc<Self>, since: Instant) -> Result<Arc<Snapshot>, JoinError> {
+        if let Some(snapshot) = self.seen_since(since) {
+            return Ok(snapshot);
+        }
+        let watched = self.clone();
+        tokio::task::spawn_blocking(move || watched.refreshed_since(since)).await
     }
 
     /// Says in the log what of its lifetime has not been said yet; how many lines that took.

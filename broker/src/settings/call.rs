@@ -93,7 +93,6 @@ impl Call {
 }
 
 /// What a caller brings along.
-#[derive(Clone, Copy)]
 pub(super) struct Around<'r> {
     request: &'r Arc<ExecRequest>,
 }

@@ -103,10 +103,7 @@ impl Identities {
 
     async fn places(&self, watched: Arc<Watched>, state_dir: &Path, since: Instant) -> Option<Arc<Places>> {
         let (name, state_dir) = (watched.name().to_owned(), state_dir.to_owned());
-        let snapshot = match watched.seen_since(since) {
-            Some(snapshot) => snapshot,
-            None => tokio::task::spawn_blocking(move || watched.refreshed_since(since)).await.ok()?,
-        };
+        let snapshot = watched.snapshot_since(since).await.ok()?;
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
         if let Some((_, places)) = known.filter(|(generation, _)| *generation == snapshot.generation) {
             return Some(places);

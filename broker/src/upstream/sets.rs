@@ -14,6 +14,7 @@ use natssh_wire::{Failure, FailureKind, NodeAddr, status};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::task::JoinError;
 use tokio::time::Instant;
 
 /// All identities of a configuration, by name.
@@ -123,7 +124,8 @@ impl<X> Sets<X> {
         let watched = match &who.agent {
             Some(socket) if of_caller => {
                 let (name, source) = (name.clone(), Source::Agent(Some(socket.clone())));
-                Arc::new(off_the_loop(move || Watched::open(&name, source)).await?)
+                let opened = tokio::task::spawn_blocking(move || Watched::open(&name, source)).await;
+                Arc::new(opened.map_err(failed_inside)?)
             }
             _ => watched.clone(),
         };
@@ -241,22 +243,13 @@ impl Usable {
 /// # Errors
 /// It cannot be used, and what to type.
 pub(super) async fn usable(watched: &Arc<Watched>, since: std::time::Instant) -> Result<Usable, Failure> {
-    let snapshot = match watched.seen_since(since) {
-        Some(snapshot) => snapshot,
-        None => {
-            let watched = watched.clone();
-            off_the_loop(move || watched.refreshed_since(since)).await?
-        }
-    };
+    let snapshot = watched.snapshot_since(since).await.map_err(failed_inside)?;
     snapshot.usable(unix_now()).map_err(|error| error.to_failure())?;
     Ok(Usable { generation: snapshot.generation, snapshot })
 }
 
-/// Files and agents may be slow: they are asked on a thread of their own.
-async fn off_the_loop<T: Send + 'static>(ask: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
-    let failed = |_| {
-        Failure::new(FailureKind::Internal, "reading the identity failed inside natssh")
-            .hint("natssh broker logs")
-    };
-    tokio::task::spawn_blocking(ask).await.map_err(failed)
+/// Files and agents may be slow and are asked on threads of their own, one of which has panicked.
+fn failed_inside(_: JoinError) -> Failure {
+    Failure::new(FailureKind::Internal, "reading the identity failed inside natssh")
+        .hint("natssh broker logs")
 }
